@@ -1,0 +1,47 @@
+"""The command `throughmask`: each verb and each tool is a command that returns an `Answer`.
+
+Heavy packages are imported inside the commands that need them, so that help is instant.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from .. import __version__
+from . import convert, doctor, edit, samples
+from .shell import Answer, Json, Verbose, log_to_stderr, run
+
+app = typer.Typer(
+    help="Animate a picture from a sentence through mask trajectories.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Version = Annotated[bool, typer.Option("--version", help="Print the version.")]
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context, version: Version = False, as_json: Json = False, verbose: Verbose = False
+) -> Answer | None:
+    log_to_stderr(verbose)
+    if context.invoked_subcommand is not None:
+        return None
+    if version:
+        return Answer({"version": __version__}, [f"throughmask {__version__}"])
+    raise typer.BadParameter("a command is missing", ctx=context)
+
+
+for module in (samples, convert, edit, doctor):
+    module.add_to(app)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `throughmask` with the given arguments, or the process's own, and return the exit status."""
+    return run(app, sys.argv[1:] if arguments is None else arguments)

@@ -1,0 +1,24 @@
+"""Shared fixtures. Real clips lie beside the repository, never in it; tests that need them are skipped without them."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+ASSETS = Path(__file__).resolve().parents[2] / "shared" / "assets"
+
+# A machine that does something else at the same time is slow; that is no failure.
+settings.register_profile("project", deadline=None)
+settings.load_profile("project")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Not in pyproject.toml, which is read, and would import the package, before coverage begins to count.
+    config.addinivalue_line("filterwarnings", "error::throughmask.errors.ThroughMaskWarning")
+
+
+@pytest.fixture(scope="session")
+def assets() -> Path:
+    if not ASSETS.is_dir():
+        pytest.skip("real test data (../shared/assets) is not beside the repository")
+    return ASSETS
