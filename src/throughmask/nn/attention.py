@@ -134,7 +134,7 @@ def choose_self_backend(q_BANE: Tensor) -> str:
     if attention_varlen.why_not(q_BANE) is None:
         # Without the packed cuDNN kernel: a few long runs are fastest with one SDPA call each, but only forward.
         training = torch.is_grad_enabled() and q_BANE.requires_grad
-        hopper = torch.cuda.get_device_capability(q_BANE.device)[0] >= 9
+        hopper = attention_varlen.compute_capability(q_BANE.device.index or 0) >= 90
         return "runs" if hopper and not training and q_BANE.shape[2] >= 8192 else "varlen"
     return "runs"
 

@@ -15,6 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .attention_varlen import compute_capability
+
+INSTALLED = importlib.util.find_spec("cudnn") is not None
+
 
 def why_not(q: Tensor) -> str | None:
     """Why this kernel cannot run these tensors, or None."""
@@ -22,20 +26,11 @@ def why_not(q: Tensor) -> str | None:
         return f"it needs a CUDA device, not {q.device.type}"
     if q.dtype not in (torch.float16, torch.bfloat16):
         return f"it needs float16 or bfloat16, not {q.dtype}"
-    if not _installed():
+    if not INSTALLED:
         return "the package nvidia-cudnn-frontend is not installed (pip install 'through-the-mask[cuda]')"
-    if torch.cuda.get_device_capability(q.device)[0] < 9:
+    if compute_capability(q.device.index or 0) < 90:
         return "packed attention needs compute capability 9.0"
-    return (
-        None
-        if q.shape[-1] <= 128 and q.shape[-1] % 8 == 0
-        else f"head width {q.shape[-1]} is not a multiple of 8 up to 128"
-    )
-
-
-@functools.cache
-def _installed() -> bool:  # pragma: no cover
-    return importlib.util.find_spec("cudnn") is not None
+    return None if q.shape[-1] <= 128 and q.shape[-1] % 8 == 0 else f"head width {q.shape[-1]} is not 8, 16, ... 128"
 
 
 def forward(

@@ -6,13 +6,20 @@ import torch
 from torch import Tensor
 
 
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def compute_capability(device: int) -> int:  # pragma: no cover
+    """90 for Hopper. A constant for torch.compile, which must not trace the question."""
+    major, minor = torch.cuda.get_device_capability(device)
+    return 10 * major + minor
+
+
 def why_not(q: Tensor) -> str | None:
     """Why this kernel cannot run these tensors, or None."""
     if q.device.type != "cuda":
         return f"it needs a CUDA device, not {q.device.type}"
     if q.dtype not in (torch.float16, torch.bfloat16):
         return f"it needs float16 or bfloat16, not {q.dtype}"
-    if torch.cuda.get_device_capability(q.device)[0] < 8:
+    if compute_capability(q.device.index or 0) < 80:
         return "it needs compute capability 8.0"
     return None if q.shape[-1] <= 256 and q.shape[-1] % 8 == 0 else f"head width {q.shape[-1]} is not a multiple of 8"
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..errors import InvalidValueError
+from .scales import Scales
 
 
 class Condition(NamedTuple):
@@ -52,23 +52,10 @@ def draw_drops(num: int, probability: float = 0.05, generator: torch.Generator |
     return image, text
 
 
-class Guidance(NamedTuple):
-    """ẽ = e(∅,∅) + image·[e(c_I,∅) - e(∅,∅)] + text·[e(c_I,c_T) - e(c_I,∅)], as weights of the three branches."""
+class Guidance(Scales):
+    """Two-scale guidance over predictions; `Scales` has the formula."""
 
-    image: float = 1.0
-    text: float = 1.0
-
-    def weights(self) -> list[float]:
-        """Weights of (nothing, image, image + text); a branch of weight 0 need not be computed.
-
-        Raises InvalidValueError for a negative or non-finite scale.
-        """
-        for name, scale in zip(self._fields, self, strict=True):
-            if not 0 <= scale < float("inf"):
-                raise InvalidValueError(
-                    f"the {name} guidance must be a number from 0 up", seen=scale, fix="1 is no guidance"
-                )
-        return [1 - self.image, self.image - self.text, self.text]
+    __slots__ = ()
 
     def branches(self, condition: Condition, empty_text: Tensor) -> Condition:
         """The conditions of the branches that count, joined into one batch (branch by branch)."""
