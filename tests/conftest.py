@@ -12,6 +12,10 @@ settings.register_profile("project", deadline=None)
 settings.load_profile("project")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--require-opengl", action="store_true", help="tests that render fail, not skip, without OpenGL")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     # Not in pyproject.toml, which is read, and would import the package, before coverage begins to count.
     config.addinivalue_line("filterwarnings", "error::throughmask.errors.ThroughMaskWarning")
@@ -22,3 +26,17 @@ def assets() -> Path:
     if not ASSETS.is_dir():
         pytest.skip("real test data (../shared/assets) is not beside the repository")
     return ASSETS
+
+
+@pytest.fixture(scope="session")
+def opengl(request: pytest.FixtureRequest) -> None:
+    """Something to render Toybox with."""
+    from throughmask.errors import ThroughMaskError
+    from throughmask.toybox.opengl import new_context
+
+    try:
+        new_context((32, 32)).free()
+    except ThroughMaskError as error:
+        if request.config.getoption("--require-opengl"):
+            raise
+        pytest.skip(f"nothing to render with: {error}")

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from throughmask import media
+from throughmask.connected import connected_regions
 from throughmask.errors import FormatError, InvalidValueError, OutputError
-from throughmask.interop.regions import connected_regions
 from throughmask.interop.time_to_move import motion_signal, read_time_to_move, write_time_to_move
 from throughmask.synthetic import make_sample
 from throughmask.types import MaskTrajectory, Sample, Scene, SceneObject, Video

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 import throughmask
+from throughmask.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
+PAGES = ["README.md", "docs/stages.md"]
 MEBIBYTE = 1 << 20
 COMMAND = Path(sys.executable).with_name("throughmask")
 # Split, so that this file does not contain what it looks for.
@@ -44,13 +46,13 @@ def text_files() -> dict[Path, str]:
     return texts
 
 
-def fences(language: str) -> list[str]:
-    """The code blocks of README.md in one language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)
+def fences(language: str, page: str = "README.md") -> list[str]:
+    """The code blocks of a page in one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.M | re.S)
 
 
-def commands(program: str) -> list[list[str]]:
-    lines = [line for fence in fences("bash") for line in fence.replace("\\\n", " ").splitlines()]
+def commands(program: str, page: str = "README.md") -> list[list[str]]:
+    lines = [line for fence in fences("bash", page) for line in fence.replace("\\\n", " ").splitlines()]
     return [words for line in lines if (words := shlex.split(line, comments=True)) and words[0] == program]
 
 
@@ -64,16 +66,22 @@ def test_one_version_everywhere() -> None:
     assert throughmask.__version__ in shown
 
 
-def test_every_readme_command_runs(tmp_path: Path) -> None:
-    found = commands("throughmask")
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_of_a_page_runs(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = commands("throughmask", page)
     assert len(found) >= 5
-    for words in found:
-        done = subprocess.run([COMMAND, *words[1:]], cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode == 0, f"{shlex.join(words)}\n{done.stdout}{done.stderr}"
+    for words in found:  # in this process, so that torch is imported once
+        assert main(words[1:]) == 0, f"{shlex.join(words)}\n{capsys.readouterr().err}"
 
 
-def test_every_readme_program_runs(tmp_path: Path) -> None:
-    found = fences("python")
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES)
+def test_every_program_of_a_page_runs(page: str, tmp_path: Path) -> None:
+    found = fences("python", page)
     assert found
     for program in found:
         done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
@@ -89,9 +97,11 @@ def test_every_readme_target_exists() -> None:
 def test_the_file_tree_of_the_readme_is_the_real_one() -> None:
     """Each module and package of the source has its line, and each line its file."""
     [tree] = [fence for fence in fences("text") if "src/throughmask/" in fence]
-    named = re.findall(r"^ {2}(\w+)(?:\.py|/) ", tree, re.M)
+    named = re.findall(r"^ {2}(\w+(?:\.py|/)) ", tree, re.M)
     source = ROOT / "src" / "throughmask"
-    there = [path.stem for path in source.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()]
+    there = [path.name for path in source.glob("*.py")] + [
+        f"{path.parent.name}/" for path in source.glob("*/__init__.py")
+    ]
     assert sorted(named) == sorted(name for name in there if not name.startswith("__"))
 
 

@@ -39,6 +39,10 @@ class OutputError(ThroughMaskError):
     """An output that already exists, or a place that cannot be written to."""
 
 
+class DeviceError(ThroughMaskError):
+    """A device that this machine does not have, or that has too little memory."""
+
+
 class MissingPackageError(ThroughMaskError):
     """An optional package is not installed."""
 

@@ -32,17 +32,24 @@ def save_sample(sample: Sample, folder: str | Path, *, force: bool = False) -> N
 
     Raises OutputError if the folder is filled and `force` is not set, is not a Sample, or cannot be written.
     """
+    with new_sample_folder(folder, force=force) as temporary:
+        write_image(temporary / IMAGE, sample.scene.image)
+        _write_masks(temporary / MASKS, sample.scene, sample.trajectory)
+        if sample.video is not None:
+            write_video_file(temporary / VIDEO, sample.video)
+        _write_header(temporary, _header(sample))
+
+
+@contextmanager
+def new_sample_folder(folder: str | Path, *, force: bool = False) -> Iterator[Path]:
+    """As `files.new_folder`, for a folder that will hold a Sample and more; with `force` it replaces Samples only."""
     folder = Path(folder)
     filled = folder.is_dir() and any(folder.iterdir())
     if force and filled and not (folder / HEADER).is_file():
         fix = "choose another name; --force replaces Samples only"
         raise OutputError("the folder is filled and is not a Sample", seen=str(folder), fix=fix)
     with new_folder(folder, force=force) as temporary:
-        write_image(temporary / IMAGE, sample.scene.image)
-        _write_masks(temporary / MASKS, sample.scene, sample.trajectory)
-        if sample.video is not None:
-            write_video_file(temporary / VIDEO, sample.video)
-        _write_header(temporary, _header(sample))
+        yield temporary
 
 
 def load_sample(folder: str | Path) -> Sample:
@@ -73,9 +80,12 @@ def add_to_sample(
     *,
     trajectory: MaskTrajectory | None = None,
     video: Video | None = None,
+    drop_video: bool = False,
     force: bool = False,
 ) -> None:
     """Add the masks or the video that a Sample lacks; with `force`, replace them. All else in its folder stays.
+
+    drop_video: remove the video that is there, which does not follow the new masks.
 
     Raises OutputError if it has them already and `force` is not set, InvalidValueError if they do not fit the rest.
     """
@@ -85,11 +95,13 @@ def add_to_sample(
         if new is not None and present is not None and not force:
             fix = "write to another folder, or pass --force"
             raise OutputError(f"the Sample has {name} already", seen=str(folder), fix=fix)
-    sample = Sample(old.scene, trajectory or old.trajectory, video or old.video, old.origin)
+    kept = None if drop_video else old.video
+    sample = Sample(old.scene, trajectory or old.trajectory, video or kept, old.origin)
     header = _load_json(folder)
     final = {**header, **{key: _header(sample)[key] for key in ("trajectory", "video")}}
     # What changes is struck from scene.json just before it takes its place: wherever this stops, a Sample is left.
-    struck = {key: None for key, new in (("trajectory", trajectory), ("video", video)) if new is not None}
+    changed = {"trajectory": trajectory is not None, "video": video is not None or drop_video}
+    struck = {key: None for key, new in changed.items() if new}
     with ExitStack() as stack:
         if trajectory is not None:
             _write_masks(stack.enter_context(new_files(folder / MASKS)), sample.scene, trajectory)
@@ -99,6 +111,8 @@ def add_to_sample(
     if trajectory is not None:
         for number in range(len(trajectory), len(old.trajectory or ())):
             (folder / MASKS / f"{number:05d}.png").unlink(missing_ok=True)
+    if sample.video is None and drop_video:
+        (folder / VIDEO).unlink(missing_ok=True)
     _write_header(folder, final)
 
 

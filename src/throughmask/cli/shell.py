@@ -13,6 +13,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -21,6 +22,7 @@ import typer
 from ..errors import ThroughMaskError, ThroughMaskWarning
 
 USAGE, INTERRUPTED = 2, 130
+as_json_now = ContextVar("as_json_now", default=False)  # whether this command is to answer with JSON, and no more
 # Typer carries its own copy of click in some versions and imports the package in others; this is the one in use.
 ClickException: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
@@ -37,13 +39,14 @@ class Answer:
     status: int = 0
 
 
-def command(app: typer.Typer, name: str) -> Callable[[Callable[..., Answer]], Callable[..., Answer]]:
-    """Add a function to the app as the command `name`, with the options that every command has."""
+def command(app: typer.Typer, name: str, **settings: Any) -> Callable[[Callable[..., Answer]], Callable[..., Answer]]:
+    """Add a function to the app as the command `name`, with the options that every command has; settings: typer's."""
 
     def register(function: Callable[..., Answer]) -> Callable[..., Answer]:
         @functools.wraps(function)
         def run(*args: Any, as_json: bool, verbose: bool, **options: Any) -> Answer:
             log_to_stderr(verbose)
+            as_json_now.set(as_json)
             return function(*args, **options)
 
         own = inspect.signature(function, eval_str=True)
@@ -54,7 +57,7 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[..., Answer]], Ca
         parameters = [*own.parameters.values(), *shared]
         run.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {item.name: item.annotation for item in parameters}
-        app.command(name)(run)
+        app.command(name, **settings)(run)
         return function
 
     return register

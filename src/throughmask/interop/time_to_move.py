@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from .. import media
+from ..connected import Mask, connected_regions
 from ..errors import FormatError, InvalidValueError
 from ..files import inside, new_folder
 from ..types import MAX_OBJECTS, Labels, MaskTrajectory, Pixels, Sample, Video, present_ids
 from .imported import Imported, check_extent, read_text, trajectory_of
-from .regions import Mask, connected_regions
 
 FIRST_FRAMES = ("first_frame.png", "first_frame.jpg", "first_frame.jpeg")
 MIN_REGION = 64  # pixels over all frames: smaller regions are compression noise

@@ -1,6 +1,6 @@
 """Images and videos in and out of files: exact frame counts and rates, and nothing changed without a notice."""
 
-from .images import MAX_PIXELS, read_image, read_labels, write_image, write_labels
+from .images import MAX_PIXELS, read_image, read_labels, resize, resize_labels, write_image, write_labels
 from .videos import MAX_FRAMES, MAX_VIDEO_PIXELS, VideoInfo, probe_video, read_video, write_video
 
 __all__ = [
@@ -12,6 +12,8 @@ __all__ = [
     "read_image",
     "read_labels",
     "read_video",
+    "resize",
+    "resize_labels",
     "write_image",
     "write_labels",
     "write_video",

@@ -85,6 +85,29 @@ def write_labels(path: str | Path, labels: Labels, *, force: bool = False) -> No
         image.save(temporary, "PNG")
 
 
+def resize(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+    """A picture (H W 3) at another height and width, by Lanczos. Raises InvalidValueError for an impossible size."""
+    height, width = _possible(size)
+    return np.array(Image.fromarray(np.ascontiguousarray(pixels)).resize((width, height), Image.Resampling.LANCZOS))
+
+
+def resize_labels(labels: Labels, size: tuple[int, int]) -> Labels:
+    """Labels (... H W) at another height and width: each pixel takes the label under its centre."""
+    height, width = _possible(size)
+    rows, columns = (
+        ((2 * np.arange(new) + 1) * old) // (2 * new)
+        for new, old in zip((height, width), labels.shape[-2:], strict=True)
+    )
+    return np.ascontiguousarray(labels[..., rows[:, None], columns])
+
+
+def _possible(size: tuple[int, int]) -> tuple[int, int]:
+    height, width = size
+    if height < 1 or width < 1 or height * width > MAX_PIXELS:
+        raise InvalidValueError(f"a picture has 1 to {MAX_PIXELS} pixels", seen=f"{height}×{width}")
+    return height, width
+
+
 @contextmanager
 def _image(path: str | Path, formats: tuple[str, ...], max_pixels: int) -> Iterator[Image.Image]:
     """An opened and decoded image; everything that Pillow says about a bad file becomes a MediaError."""

@@ -1,4 +1,4 @@
-"""Connected regions of a mask video, in space and time: what touches at no moment is another region."""
+"""Connected regions of masks: what belongs together, and specks, which are too small to be anything."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
+
+from .types import Labels, present_ids
 
 Mask = npt.NDArray[np.bool_]
 
@@ -37,6 +39,33 @@ def connected_regions(mask: Mask) -> npt.NDArray[np.int32]:
     painted = np.zeros(rows.shape, np.int32)
     painted[rows] = np.repeat(number + 1, end - start)
     return painted.reshape(mask.shape)
+
+
+def remove_specks(labels: Labels, smallest: int) -> Labels:
+    """Labels T H W without specks: connected regions of under `smallest` pixels in a frame, holes included.
+
+    A speck takes the label that surrounds most of it. An object's largest region of a frame stays, whatever its size,
+    so that a small object never vanishes.
+    """
+    cleaned = labels.copy()
+    for frame in cleaned:
+        before = frame.copy()
+        for label in (0, *present_ids(before)):
+            regions = connected_regions((before == label)[None])[0]
+            sizes = np.bincount(regions.ravel())
+            sizes[0] = 0
+            keep = int(sizes.argmax())
+            for region in np.flatnonzero((sizes > 0) & (sizes < smallest)):
+                if region != keep:
+                    frame[regions == region] = _around(before, regions == region)
+    return cleaned
+
+
+def _around(frame: Labels, region: Mask) -> int:
+    """The most common label among the 4-neighbours of a region, not counting the region itself."""
+    padded = np.pad(region, 1)
+    ring = (padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]) & ~region
+    return int(np.bincount(frame[ring]).argmax())
 
 
 def _touching(runs: list[tuple[int, int, int]], others: list[tuple[int, int, int]]) -> Iterator[tuple[int, int]]:

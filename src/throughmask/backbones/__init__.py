@@ -1,0 +1,117 @@
+"""Base models, one file each: what a stage needs to know about one, behind one protocol.
+
+To add a base model: one file here, its layout in `LAYOUTS`, and its name in the parametrised tests.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ..errors import InvalidValueError
+from .layouts import WanLayout
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from ..nn.grid import TokenGrid
+    from ..nn.guidance import Condition
+    from ..nn.objective import Objective
+    from ..nn.plan import SortPlan
+
+    Components = dict[str, Any]  # tokenizer, text_encoder, vae, scheduler, transformer
+
+# What can be said of each backbone without loading it; the rest is `BACKBONE` in the file of that name.
+LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in (WanLayout(),)}
+# names that `throughmask init --base` knows: the backbone, and the hub id or the name of a tiny random model
+BASES = {
+    "Wan-AI/Wan2.1-T2V-1.3B-Diffusers": "wan",
+    "Wan-AI/Wan2.1-T2V-14B-Diffusers": "wan",
+    "Wan-AI/Wan2.2-TI2V-5B-Diffusers": "wan",
+    "tiny-wan": "wan",
+}
+
+
+class Layout(Protocol):
+    """What decides whether a request fits a model, known before its backbone is loaded. base_pipelines: the diffusers
+    pipelines whose weights a stage can start from. clip: the frames and frames a second that these were trained on."""
+
+    name: str
+    components: tuple[str, ...]
+    denoiser_class: str
+    base_pipelines: tuple[str, ...]
+    clip: tuple[int, str]
+
+    def strides(self, vae_config: dict[str, Any], denoiser_config: dict[str, Any]) -> tuple[int, int]:
+        """Frames that a later latent frame covers, and pixels along a token's side."""
+        ...
+
+    def grid(self, num_frames: int, strides: tuple[int, int]) -> TokenGrid:
+        """Raises InvalidValueError for a number of frames that the VAE cannot take."""
+        ...
+
+
+class Backbone(Layout, Protocol):
+    """What differs between base models. Pixels are uint8 B T H W 3; latents B C F Y X float32, normalised by the VAE's
+    own statistics."""
+
+    def build(self, base: Any, *, cond_latents: int, num_masked_blocks: int) -> Any:
+        """The denoiser of a stage from a base text-to-video denoiser, equal to it until trained."""
+        ...
+
+    def tiny(self, seed: int = 0) -> Components:
+        """A text-to-video model of random weights, small enough for tests."""
+        ...
+
+    def latent_shape(self, vae: Any, num_frames: int, height: int, width: int) -> tuple[int, int, int, int]:
+        """C, F, Y, X."""
+        ...
+
+    def encode(self, vae: Any, pixels: Tensor) -> Tensor: ...
+
+    def decode(self, vae: Any, latents: Tensor) -> Tensor: ...
+
+    def encode_prompt(self, tokenizer: Any, text_encoder: Any, prompts: Sequence[str]) -> Tensor:
+        """Global prompts as the base's own pipeline encodes them: B S D."""
+        ...
+
+    def encode_local(self, tokenizer: Any, text_encoder: Any, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Local prompts, cut to the longest of them: L S D, and L S, False on padding."""
+        ...
+
+    def num_added(self, denoiser: Any) -> int:
+        """Parameters of a stage's denoiser that its base does not have: layers, and weights of added channels."""
+        ...
+
+    def objective(self, scheduler: Any) -> Objective: ...
+
+    def denoise(
+        self, denoiser: Any, latents: Tensor, time: Tensor, condition: Condition, plan: SortPlan | None
+    ) -> Tensor:
+        """The denoiser's prediction. latents: noisy, without the condition's visual part; time: B."""
+        ...
+
+
+def backbone(name: str) -> Backbone:
+    """A backbone by name, loaded. Raises InvalidValueError for an unknown one."""
+    if name not in LAYOUTS:
+        raise InvalidValueError("there is no backbone of that name", seen=name, fix=f"known: {', '.join(LAYOUTS)}")
+    found: Backbone = importlib.import_module(f".{name}", __name__).BACKBONE
+    return found
+
+
+def layout_of_class(denoiser_class: str) -> Layout:
+    """The layout whose denoiser has that class name. Raises InvalidValueError if there is none."""
+    for layout in LAYOUTS.values():
+        if layout.denoiser_class == denoiser_class:
+            return layout
+    raise InvalidValueError("no backbone has such a denoiser", seen=denoiser_class)
+
+
+def autocast_dtype(dtype: torch.dtype) -> torch.dtype:
+    """What VAE and text encoder run in: float32 instead of float16, whose range both leave."""
+    import torch
+
+    return torch.float32 if dtype == torch.float16 else dtype

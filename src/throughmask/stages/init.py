@@ -1,0 +1,98 @@
+"""A stage from a base text-to-video model: same weights, new layers and channels that do nothing until trained."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline
+from safetensors import safe_open
+
+from .. import backbones
+from ..backbones import Backbone
+from ..errors import InvalidValueError
+from ..palette import named
+from .bases import Base, find_base
+from .checkpoint import new_checkpoint_folder
+from .image_to_motion import ImageToMotionPipeline
+from .motion_to_video import MotionToVideoPipeline
+from .pipeline import StagePipeline
+from .recipes import recipe
+
+PIPELINES: dict[str, type[StagePipeline]] = {"motion": ImageToMotionPipeline, "video": MotionToVideoPipeline}
+
+
+def make_stage(
+    base: str | Path | Base,
+    stage: str,
+    *,
+    num_masked_blocks: int | None = None,
+    recipe_name: str = "paper",
+    seed: int = 0,
+    say: Callable[[str], None] = lambda text: None,
+    **settings: Any,
+) -> StagePipeline:
+    """The pipeline of a stage, equal to its base until trained.
+
+    base: a hub id, a folder of a diffusers text-to-video pipeline, or a name of backbones.BASES. stage: "motion" or
+    "video". num_masked_blocks: K, by default a quarter of the blocks for "video" (the paper's 10 of 40) and none for
+    "motion" (its blocks are the base's). settings: frames, fps, palette, num_ids, schedule. say: hears about downloads.
+
+    Raises InvalidValueError or SampleError for a base, stage, recipe or K that does not exist.
+    """
+    if stage not in PIPELINES:
+        raise InvalidValueError("a stage is motion or video", seen=stage)
+    recipe_of = recipe(recipe_name)
+    if stage == "motion" and num_masked_blocks:
+        problem = "the motion stage has no masked attention blocks (the paper adds them to stage 2 only)"
+        raise InvalidValueError(problem, seen=num_masked_blocks, fix="leave --blocks out")
+    if not isinstance(base, Base):
+        base = find_base(str(base), say=say)
+    limit = base.denoiser.get("num_layers")
+    if num_masked_blocks is not None and (num_masked_blocks < 0 or (limit and num_masked_blocks > limit)):
+        problem = f"masked blocks are 0 to {limit or 'all'} of the base's blocks"
+        raise InvalidValueError(problem, seen=num_masked_blocks)
+    settings.setdefault("num_ids", named(settings.get("palette", "ours")).num_objects)
+    backbone, components = load_base(base, seed=seed)
+    denoiser = components["transformer"]
+    blocks = 0 if stage == "motion" else num_masked_blocks
+    if blocks is None:
+        blocks = max(1, len(denoiser.blocks) // 4)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # the insides of new layers are random
+        build = {"cond_latents": recipe_of.cond_latents, "num_masked_blocks": blocks}
+        components["transformer"] = backbone.build(denoiser, **build)
+    pipeline = PIPELINES[stage](**components, recipe=recipe_name, **settings)
+    assert pipeline.info.stage == stage  # reading the settings checks them
+    return pipeline
+
+
+def save_stage(pipeline: StagePipeline, out: str | Path, *, force: bool = False) -> None:
+    """Write a checkpoint folder, whole or not at all. With `force` it replaces checkpoints only."""
+    with new_checkpoint_folder(out, force=force) as folder:
+        pipeline.save_pretrained(folder)
+
+
+def load_base(base: str | Path | Base, *, seed: int = 0) -> tuple[Backbone, dict[str, Any]]:
+    """The backbone of a base model and its components by name."""
+    base = base if isinstance(base, Base) else find_base(str(base))
+    found = backbones.backbone(base.backbone)
+    if base.folder is None:
+        return found, found.tiny(seed)
+    dtypes = _stored_dtypes(base.folder)
+    pipeline = DiffusionPipeline.from_pretrained(base.folder, use_safetensors=True, dtype=dtypes)
+    return found, {key: getattr(pipeline, key) for key in found.components}
+
+
+def _stored_dtypes(folder: Path) -> dict[str, torch.dtype]:
+    """What most weights of each component are stored in; diffusers by itself makes everything float32."""
+    known = {"BF16": torch.bfloat16, "F16": torch.float16}
+    found: dict[str, torch.dtype] = {}
+    for path in sorted(folder.glob("*/*.safetensors")):
+        with safe_open(path, "pt") as weights:
+            stored = Counter(weights.get_slice(key).get_dtype() for key in weights.keys())  # noqa: SIM118 (no dict)
+        found.setdefault(path.parent.name, known.get(max(stored, key=stored.__getitem__, default=""), torch.float32))
+    return found
