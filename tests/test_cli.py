@@ -18,7 +18,21 @@ from throughmask import Sample, Scene, SceneObject, Video, __version__, edit, me
 from throughmask.cli import main
 from throughmask.synthetic import make_sample
 
-COMMANDS = ["inspect", "validate", "convert", "edit", "show", "synthetic", "toybox", "demo", "init", "move", "render", "doctor"]
+COMMANDS = [
+    "inspect",
+    "validate",
+    "convert",
+    "edit",
+    "show",
+    "synthetic",
+    "toybox",
+    "train",
+    "demo",
+    "init",
+    "move",
+    "render",
+    "doctor",
+]
 SEED = 2  # three objects, all in frame 0
 
 

@@ -103,6 +103,8 @@ def test_the_file_tree_of_the_readme_is_the_real_one() -> None:
         f"{path.parent.name}/" for path in source.glob("*/__init__.py")
     ]
     assert sorted(named) == sorted(name for name in there if not name.startswith("__"))
+    inner = re.findall(r"^ {4}(\w+\.py) ", tree, re.M)
+    assert sorted(inner) == sorted(path.name for path in source.glob("*/*.py") if path.name != "__init__.py")
 
 
 def test_links_lead_somewhere() -> None:

@@ -1,0 +1,51 @@
+"""The command `train`."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated
+
+import typer
+
+from ..errors import InvalidValueError
+from .shell import Answer, as_json_now, command
+
+
+def add_to(app: typer.Typer) -> None:
+    extra = {"allow_extra_args": True, "ignore_unknown_options": True}  # the preset's own keys
+    command(app, "train", context_settings=extra)(train)
+
+
+def train(
+    context: typer.Context, preset: Annotated[str, typer.Argument(help="Such as toybox-vae; see docs/train.md.")]
+) -> Answer:
+    """Train a preset; --KEY VALUE replaces a field of its config. Start it with torchrun to use several GPUs."""
+    from ..train import presets
+
+    config = presets.override(presets.preset(preset), _pairs(context.args))
+    from ..train.vae import VAEConfig, train_vae
+
+    assert isinstance(config, VAEConfig)
+    say = (lambda text: None) if as_json_now.get() else (lambda text: typer.echo(text, err=True))
+    result = train_vae(config, say)
+    return Answer(
+        {"out": config.out, "config": dataclasses.asdict(config), **result},
+        [f"{config.out}: {result['steps']} steps, {result['minutes']:.1f} minutes, loss {result['loss']:.4f}"],
+    )
+
+
+def _pairs(words: list[str]) -> dict[str, str]:
+    """--key value, or --key=value."""
+    pairs: dict[str, str] = {}
+    rest = iter(words)
+    for word in rest:
+        if not word.startswith("--"):
+            raise InvalidValueError("training takes --KEY VALUE pairs", seen=word)
+        key, equals, value = word[2:].partition("=")
+        if not equals:
+            found = next(rest, None)
+            if found is None:
+                raise InvalidValueError(f"--{key} needs a value", fix=f"--{key} VALUE")
+            value = found
+        pairs[key] = value
+    return pairs

@@ -1,0 +1,127 @@
+"""Pictures of a scene: pixels, labels and depth. One OpenGL context for each process and picture size."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..types import Labels, Pixels
+from .looks import Looks
+from .mjcf import build
+from .opengl import import_mujoco, new_context
+from .plan import Plan
+from .world import States
+
+log = logging.getLogger(__name__)
+
+Depth = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """pixels: T H W 3, labels: T H W (index of the toy + 1), depth along the camera's axis: T H W, or None."""
+
+    pixels: Pixels
+    labels: Labels
+    depth: Depth | None
+
+
+def render(
+    plan: Plan,
+    looks: Looks,
+    states: States,
+    size: tuple[int, int],
+    *,
+    depth: bool = False,
+    gl_device: int | None = None,
+) -> Pictures:
+    """Draw every frame of a scene at `size` (height, width).
+
+    Raises NoOpenGLError with what to install if there is no OpenGL.
+    """
+    context = _context(size, gl_device)
+    mujoco = import_mujoco()
+    model = build(plan, 0.004, looks, size)
+    data = mujoco.MjData(model)
+    context.make_current()
+    gpu = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
+    try:
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, gpu)
+        return _draw(mujoco, model, data, gpu, plan, states, size, depth)
+    finally:
+        gpu.free()
+
+
+def _draw(
+    mujoco: Any, model: Any, data: Any, gpu: Any, plan: Plan, states: States, size: tuple[int, int], depth: bool
+) -> Pictures:
+    frames, (height, width) = len(states.positions), size
+    scene, option = mujoco.MjvScene(model, maxgeom=model.ngeom + 8), mujoco.MjvOption()
+    camera, nothing = mujoco.MjvCamera(), mujoco.MjvPerturb()
+    camera.type, camera.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, 0
+    view = mujoco.MjrRect(0, 0, width, height)
+    pixels = np.empty((frames, height, width, 3), np.uint8)
+    labels = np.empty((frames, height, width), np.uint8)
+    depths = np.empty((frames, height, width), np.float32) if depth else None
+    colours = np.empty((height, width, 3), np.uint8)
+    owner = np.concatenate([[0], model.geom_bodyid]).astype(np.uint8)  # a geom's number + 1 to its toy's + 1
+    for frame in range(frames):
+        state = data.qpos.reshape(-1, 7)
+        state[:, :3], state[:, 3:] = states.positions[frame], states.rotations[frame]
+        mujoco.mj_kinematics(model, data)
+        mujoco.mj_comPos(model, data)
+        mujoco.mj_camlight(model, data)
+        mujoco.mjv_updateScene(model, data, option, nothing, camera, mujoco.mjtCatBit.mjCAT_ALL, scene)
+        _segment(mujoco, scene, False)
+        mujoco.mjr_render(view, scene, gpu)
+        mujoco.mjr_readPixels(pixels[frame], None, view, gpu)
+        # Segmentation gives each of the scene's geoms a number of its own, which is not the model's.
+        _segment(mujoco, scene, True)
+        mujoco.mjr_render(view, scene, gpu)
+        zbuffer = np.empty((height, width), np.float32) if depths is not None else None
+        mujoco.mjr_readPixels(colours, zbuffer, view, gpu)
+        number = colours.astype(np.int32) @ np.array([1, 1 << 8, 1 << 16], np.int32)
+        model_geom = np.zeros(scene.ngeom + 1, np.int64)
+        for geom in scene.geoms[: scene.ngeom]:
+            if geom.objtype == mujoco.mjtObj.mjOBJ_GEOM and geom.segid >= 0:
+                model_geom[geom.segid + 1] = geom.objid + 1
+        labels[frame] = owner[model_geom[number]]
+        if depths is not None and zbuffer is not None:
+            near, far = model.vis.map.znear * model.stat.extent, model.vis.map.zfar * model.stat.extent
+            depths[frame] = near / (1 - zbuffer * (1 - near / far))
+    # OpenGL counts rows from below.
+    flipped = depths[:, ::-1].copy() if depths is not None else None
+    return Pictures(pixels[:, ::-1].copy(), labels[:, ::-1].copy(), flipped)
+
+
+def _segment(mujoco: Any, scene: Any, on: bool) -> None:
+    for flag in (mujoco.mjtRndFlag.mjRND_SEGMENT, mujoco.mjtRndFlag.mjRND_IDCOLOR):
+        scene.flags[flag] = on
+
+
+_contexts: dict[tuple[int, int, int], Any] = {}
+
+
+def _context(size: tuple[int, int], gl_device: int | None) -> Any:
+    """The OpenGL context of this process for pictures of `size`; a forked process makes its own."""
+    key = (os.getpid(), *size)
+    if key not in _contexts:
+        context = new_context(size, gl_device)
+        if not _contexts:
+            atexit.register(_free)  # after MuJoCo's own farewell to EGL, so that it runs before
+        _contexts[key] = context
+        log.debug("OpenGL through %s", os.environ.get("MUJOCO_GL", "the system"))
+    return _contexts[key]
+
+
+def _free() -> None:
+    for (process, *_), context in _contexts.items():
+        if process == os.getpid():
+            context.free()
+    _contexts.clear()

@@ -1,0 +1,187 @@
+"""Toybox without pictures: the same twice, difficult enough, and clear about mistakes."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from functools import cache
+
+import numpy as np
+import pytest
+
+from throughmask import ThroughMaskError
+from throughmask.cli import main
+from throughmask.errors import InvalidValueError, MissingPackageError
+from throughmask.toybox import VERBS, ToyboxSource, make_story, split_seeds, truth_of
+from throughmask.toybox.camera import Camera
+from throughmask.toybox.kinds import SHAPES, named_shape
+from throughmask.toybox.sight import POINTS, points_of
+
+DIGEST = """
+import hashlib, sys
+from throughmask.toybox import make_story
+story = make_story({seed})
+print(hashlib.sha256(story.states.positions.tobytes() + story.states.rotations.tobytes()
+      + repr(story.text).encode()).hexdigest())
+"""
+
+
+@cache
+def multi():
+    return [truth_of(make_story(seed)) for seed in split_seeds("toybox-multi")]
+
+
+@pytest.mark.parametrize("seed", [0, 1_100_003])
+def test_another_process_makes_the_same_states_and_words(seed):
+    story = make_story(seed)
+    content = story.states.positions.tobytes() + story.states.rotations.tobytes() + repr(story.text).encode()
+    done = subprocess.run([sys.executable, "-c", DIGEST.format(seed=seed)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.slow
+class TestDifficulty:
+    """Of the multi-object half of toybox-128."""
+
+    def test_number_of_toys(self):
+        assert np.mean([len(truth.objects) for truth in multi()]) >= 3
+
+    def test_most_toys_move_far(self):
+        moved = [np.hypot(*deed.displacement) > 0.1 for truth in multi() for deed in truth.deeds]
+        assert np.mean(moved) >= 0.6
+
+    def test_contacts(self):
+        assert np.mean([bool(truth.contacts) for truth in multi()]) >= 0.25
+
+    def test_occlusions(self):
+        assert np.mean([truth.hidden_by.max() >= 0.15 for truth in multi()]) >= 0.25
+
+
+def test_again_keeps_words_and_scene_and_changes_the_motion():
+    first, second, third = (make_story(12, toys=3, again=k) for k in (0, 1, 2))
+    assert first.text == second.text == third.text
+    assert first.claims == second.claims
+    assert first.plan == second.plan
+    assert not np.array_equal(first.states.positions, second.states.positions)
+    assert not np.array_equal(second.states.positions, third.states.positions)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_wanted_motion_happens(verb):
+    """Each motion that can be set going is found among the claims of some seed."""
+    told = {"drop": "fall", "bump": "bumps", "pass": "passes"}.get(verb, verb)
+    stories = (make_story(seed, toys=1 if told == verb else 2, verbs=(verb,)) for seed in range(6))
+    assert any(claim.verb == told or getattr(claim, told, ()) for story in stories for claim in story.claims)
+
+
+def test_the_hidden_parameters_do_not_choose_the_scene():
+    assert make_story(5).plan == make_story(5, again=3).plan
+    assert make_story(5).plan != make_story(6).plan
+
+
+def test_a_wide_picture_shows_a_wide_room():
+    story = make_story(9, size=(64, 128), toys=4)
+    assert story.plan.camera.aspect == 2
+    assert (story.sight.inside[0] > 0.9).sum() + (story.sight.inside[0] == 0).sum() == 4
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_points_fill_a_shape(shape):
+    points = points_of(shape)
+    assert points.shape == (POINTS, 3)
+    assert np.hypot(points[:, 0], points[:, 1]).max() <= SHAPES[shape].reach * 1.001
+    assert points[:, 2].min() >= -SHAPES[shape].rest * 1.001
+    assert points[:, 2].max() <= SHAPES[shape].top * 1.001 + 0.03
+
+
+def test_the_camera_projects_and_back():
+    camera = Camera(3.5, 30, 40, (0.0, 0.1, 0.25), 1.5)
+    points = np.random.default_rng(0).uniform(-1, 1, (50, 3))
+    places, depth = camera.project(points)
+    assert np.allclose(camera.unproject(places, depth), points)
+    middle, _ = camera.project(np.array(camera.target))
+    assert np.allclose(middle, [0.5, 0.5 / 1.5])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"seed": -1}, "seed"),
+        ({"seed": True}, "seed"),
+        ({"toys": 6}, "number of toys"),
+        ({"toys": 0}, "number of toys"),
+        ({"size": (255, 256)}, "even"),
+        ({"size": (16, 16)}, "height"),
+        ({"size": (64, 256)}, "form"),
+        ({"verbs": ("fly",)}, "fly"),
+        ({"frames": 5}, "frames"),
+        ({"frames": 25, "fps": 240}, "seconds"),
+        ({"fps": 29.97}, "frame rate"),
+        ({"again": -1}, "again"),
+    ],
+)
+def test_bad_arguments(options, words):
+    with pytest.raises(InvalidValueError, match=words):
+        make_story(**{"seed": 0, **options})
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--seeds", "9..3"],
+        ["--seeds", "abc"],
+        ["--split", "nothing"],
+        ["--split", "training"],
+        [],
+        ["--seeds", "0", "--split", "toybox-128"],
+        ["--seeds", "0", "--size", "256"],
+        ["--seeds", "0", "--size", "33x32"],
+        ["--seeds", "0", "--verbs", "roll,fly"],
+        ["--seeds", "0", "--toys", "9"],
+    ],
+)
+def test_bad_commands(words, tmp_path, capsys):
+    assert main(["toybox", "--out", str(tmp_path / "x"), *words]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert not (tmp_path / "x").exists()
+
+
+def test_an_unknown_shape_and_an_empty_source():
+    with pytest.raises(InvalidValueError, match="star"):
+        named_shape("star")
+    assert named_shape("ball") is SHAPES["ball"]
+    with pytest.raises(InvalidValueError, match="seed"):
+        ToyboxSource(())
+    assert issubclass(MissingPackageError, ThroughMaskError)
+
+
+def run(code, *words):
+    """The command line in a process of its own, after `code`, without a user's own choice of OpenGL."""
+    free = {name: value for name, value in os.environ.items() if name != "MUJOCO_GL"}
+    code += "\nimport sys\nfrom throughmask.cli import main\nsys.exit(main(sys.argv[1:]))"
+    return subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, env=free)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems bring their OpenGL")
+def test_without_opengl_one_line_says_what_to_install(tmp_path):
+    code = "import ctypes.util\nctypes.util.find_library = lambda name: None"
+    done = run(code, "toybox", "--seeds", "0", "--out", str(tmp_path / "x"))
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "libegl1" in done.stderr
+    assert not (tmp_path / "x").exists()
+
+
+def test_without_mujoco_one_line_says_what_to_install(tmp_path):
+    done = run("import sys\nsys.modules['mujoco'] = None", "toybox", "--seeds", "0", "--out", str(tmp_path / "x"))
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "through-the-mask[toybox]" in done.stderr
+
+
+def test_physics_needs_no_opengl():
+    code = "import ctypes.util\nctypes.util.find_library = lambda name: None\n"
+    free = {name: value for name, value in os.environ.items() if name != "MUJOCO_GL"}
+    code += "from throughmask.toybox import make_story\nprint(make_story(0).text.caption)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=free, check=True)
+    assert done.stdout.strip() == make_story(0).text.caption
