@@ -66,6 +66,15 @@ def test_a_base_keeps_the_precision_it_is_stored_in(base_folder, tmp_path):
     assert dtypes["blocks.0.scale_shift_table"] == torch.float32  # Wan keeps it so
 
 
+def test_a_base_with_two_denoisers_is_refused(base, tmp_path):
+    from diffusers import WanPipeline
+
+    _, components = base
+    WanPipeline(**components, transformer_2=components["transformer"]).save_pretrained(tmp_path / "two")
+    with pytest.raises(SampleError, match="two denoisers"):
+        load_base(tmp_path / "two")
+
+
 def test_blocks(base_name):
     blocks = lambda **options: make_stage(base_name, **options).transformer.config.num_masked_blocks  # noqa: E731
     assert blocks(stage="motion") == 0

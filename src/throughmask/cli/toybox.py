@@ -41,7 +41,7 @@ def toybox(
     gl_device: Device = None,
     force: Annotated[bool, typer.Option("--force", help="Replace what exists.")] = False,
 ) -> Answer:
-    """Make Samples of toys that roll, bump and fall, by physics, with all that is known of them."""
+    """Make Samples of toys that roll, bump and fall."""
     from .. import toybox as world
     from ..media import write_image
     from ..storage import new_sample_folder, save_sample

@@ -128,14 +128,14 @@ class StageInfo:
         return frames
 
     def _check_motion(self, scene: Scene, motion: MaskTrajectory | Video | None) -> None:
+        if motion is not None and motion.size != scene.size:
+            raise InvalidValueError("trajectory and picture differ in size", seen=f"{motion.size} and {scene.size}")
         wanted = {"labels": MaskTrajectory, "flow": Video, "none": None}[self.recipe.motion]
         if wanted is None:
             return
         if not isinstance(motion, wanted):
             needs = "a mask trajectory (throughmask move makes one)" if wanted is MaskTrajectory else "a video of flow"
             raise InvalidValueError(f"recipe {self.recipe.name!r} renders {needs}", seen=type(motion).__name__)
-        if motion.size != scene.size:
-            raise InvalidValueError("trajectory and picture differ in size", seen=f"{motion.size} and {scene.size}")
         if isinstance(motion, MaskTrajectory):
             unknown = sorted(set(motion.ids) - set(scene.ids))
             if unknown:

@@ -13,7 +13,7 @@ from safetensors import safe_open
 
 from .. import backbones
 from ..backbones import Backbone
-from ..errors import InvalidValueError
+from ..errors import InvalidValueError, SampleError
 from ..palette import named
 from .bases import Base, find_base
 from .checkpoint import new_checkpoint_folder
@@ -84,6 +84,11 @@ def load_base(base: str | Path | Base, *, seed: int = 0) -> tuple[Backbone, dict
         return found, found.tiny(seed)
     dtypes = _stored_dtypes(base.folder)
     pipeline = DiffusionPipeline.from_pretrained(base.folder, use_safetensors=True, dtype=dtypes)
+    if getattr(pipeline, "transformer_2", None) is not None:
+        fix = "use a base with one denoiser, such as Wan 2.1 or Wan2.2-TI2V-5B"
+        raise SampleError(
+            "the base has two denoisers, one for high and one for low noise", seen=str(base.folder), fix=fix
+        )
     return found, {key: getattr(pipeline, key) for key in found.components}
 
 
