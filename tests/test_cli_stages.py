@@ -139,6 +139,7 @@ def test_init_from_a_folder(ask, call, base_folder, tmp_path):
     assert (status, data["frames"], data["fps"]) == (0, 81, "16")
 
 
+@pytest.mark.slow
 def test_init_downloads_from_a_hub_and_then_needs_it_no_more(base_folder, hub, tmp_path):
     """The first time it says how much comes; the second time, without the hub, the cache serves."""
     words = [sys.executable, "-c", FIND, "some/model"]

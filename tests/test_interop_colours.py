@@ -21,6 +21,7 @@ CLIPS.append("vs_flow/ours/jeep_cond")
 labels = arrays(np.uint8, array_shapes(min_dims=3, max_dims=3, max_side=20), elements=st.integers(0, 13))
 
 
+@pytest.mark.slow
 @given(labels, st.sampled_from([12, "30000/1001"]))
 @settings(deadline=None, max_examples=30)
 def test_reading_inverts_writing(tmp_path_factory, array, fps):
@@ -101,6 +102,7 @@ def test_an_unknown_palette_is_detected():
         choose_palette(strange.paint(masks[:, :4]))
 
 
+@pytest.mark.slow
 def test_pictures_are_no_masks(assets):
     with pytest.raises(FormatError, match="do not look like a colour mask video"):
         read_colours(assets / "ttm_page" / "vs_flow" / "ours" / "jeep.mp4")

@@ -73,6 +73,7 @@ def test_every_real_masklet_decodes_and_encodes_as_in_pycocotools(sav):
         assert rle.encode(mask) == item
 
 
+@pytest.mark.slow
 def test_sav_file_keeps_true_times_and_shifts_ids(sav_path, sav):
     imported = read_rle(sav_path)
     trajectory = imported.trajectory
@@ -90,6 +91,7 @@ def test_sav_file_keeps_true_times_and_shifts_ids(sav_path, sav):
         assert np.array_equal(one[alone], objects.argmax(0)[alone] + 1)
 
 
+@pytest.mark.slow
 def test_sav_file_round_trip_and_layout(sav_path, sav, tmp_path):
     trajectory = read_rle(sav_path).trajectory
     write_rle(trajectory, tmp_path / "back.json", every=4)

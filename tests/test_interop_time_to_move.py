@@ -13,6 +13,7 @@ from throughmask.synthetic import make_sample
 from throughmask.types import MaskTrajectory, Sample, Scene, SceneObject, Video
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("case", "fps"), [("Monkey", 16), ("Owl", 24), ("Rhino", 24)])
 def test_real_case(assets, tmp_path, case, fps):
     folder = assets / "videos" / "time_to_move" / f"cutdrag_wan_{case}"

@@ -182,6 +182,7 @@ def test_lora_reaches_the_added_layers_and_comes_and_goes(pipelines, conditions,
         assert torch.equal(predict(pipeline, condition), adapted)
 
 
+@pytest.mark.slow
 def test_lora_through_the_pipeline(pipelines, sample, tmp_path):
     from peft.utils import get_peft_model_state_dict
 

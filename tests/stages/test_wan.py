@@ -138,6 +138,7 @@ TRUE_SIZES = {  # layers, heads, ffn, latent channels, and parameters: base, and
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRUE_SIZES)
 def test_true_sizes_without_their_memory(name):
     (layers, heads, ffn, channels), expected = TRUE_SIZES[name]

@@ -50,6 +50,7 @@ def test_masks_are_where_the_physics_says(rendered):
     assert frames > 13
 
 
+@pytest.mark.slow
 def test_the_median_toy_covers_one_to_four_percent():
     shares = []
     for seed in split_seeds("toybox-multi")[:20]:
@@ -89,6 +90,7 @@ def test_flow_is_seen_in_the_pixels(rendered):
     assert np.mean(followed) < 0.6 * np.mean(stayed)
 
 
+@pytest.mark.slow
 def test_other_sizes_and_rates():
     sample = make_sample(3, size=(64, 96), frames=25, fps=24)
     assert sample.scene.size == (64, 96)
@@ -125,6 +127,7 @@ def ends(story):
     return draw(some_frames(story, [0, -1]))[0].trajectory
 
 
+@pytest.mark.slow
 def test_a_source_serves_other_processes():
     source = pickle.loads(pickle.dumps(ToyboxSource(range(40, 43), size=(32, 32), frames=13, toys=1)))
     assert len(source) == 3
@@ -142,6 +145,7 @@ def test_the_preview_shows_every_scene(rendered):
 
 
 class TestCommand:
+    @pytest.mark.slow
     def test_it_writes_samples_with_their_truth(self, tmp_path, capsys):
         words = [
             "toybox",

@@ -172,6 +172,7 @@ def test_words_are_true(first):
             raise AssertionError(f"seed {seed}: {make_story(seed).text}") from error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "seed", [*range(5000, 5008), *split_seeds("toybox-entering")[:2], *split_seeds("toybox-twins")[:2]]
 )
@@ -185,6 +186,7 @@ def test_phrasings_differ_and_claims_do_not():
     assert len({story.claims for story in stories}) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "split", ["toybox-single", "toybox-multi", "toybox-entering", "toybox-twins", "toybox-compositional"]
 )
