@@ -20,7 +20,7 @@ from .checkpoint import new_checkpoint_folder
 from .image_to_motion import ImageToMotionPipeline
 from .motion_to_video import MotionToVideoPipeline
 from .pipeline import StagePipeline
-from .recipes import recipe
+from .recipes import COND_LATENTS, recipe
 
 PIPELINES: dict[str, type[StagePipeline]] = {"motion": ImageToMotionPipeline, "video": MotionToVideoPipeline}
 
@@ -45,7 +45,7 @@ def make_stage(
     """
     if stage not in PIPELINES:
         raise InvalidValueError("a stage is motion or video", seen=stage)
-    recipe_of = recipe(recipe_name)
+    recipe(recipe_name)  # an unknown one is refused before anything loads
     if stage == "motion" and num_masked_blocks:
         problem = "the motion stage has no masked attention blocks (the paper adds them to stage 2 only)"
         raise InvalidValueError(problem, seen=num_masked_blocks, fix="leave --blocks out")
@@ -63,7 +63,7 @@ def make_stage(
         blocks = max(1, len(denoiser.blocks) // 4)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # the insides of new layers are random
-        build = {"cond_latents": recipe_of.cond_latents, "num_masked_blocks": blocks}
+        build = {"cond_latents": COND_LATENTS, "num_masked_blocks": blocks}
         components["transformer"] = backbone.build(denoiser, **build)
     pipeline = PIPELINES[stage](**components, recipe=recipe_name, **settings)
     assert pipeline.info.stage == stage  # reading the settings checks them

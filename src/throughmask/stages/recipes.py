@@ -1,7 +1,7 @@
 """Recipes: what a render model sees and which of its added layers are masked (paper Tab. 3 and 4). Stored in
 checkpoints.
 
-Every Recipe has the same added layers, so all have equally many parameters up to the input channels.
+Every Recipe has the same added layers and input channels, so all have equally many parameters.
 """
 
 from __future__ import annotations
@@ -25,14 +25,10 @@ class Recipe:
     mask_self: bool = True
     mask_cross: bool = True
 
-    @property
-    def cond_latents(self) -> int:
-        """How many latents are concatenated to stage 2's noise: the image's, and the motion's if there is one.
 
-        `ti2v` gets a second, empty one, so that it has exactly as many parameters as `paper`.
-        """
-        return 2
-
+# Latents concatenated to the noise: the image's, and the mask's (stage 1) or the motion's (stage 2); where a Recipe has
+# no motion these are zero, so that `ti2v` has exactly as many parameters as `paper`.
+COND_LATENTS = 2
 
 RECIPES = {
     recipe.name: recipe
