@@ -19,9 +19,9 @@ TINY = {
     "frames": 5,
     "crop": 16,
     "batch": 2,
-    "base_dim": 4,
-    "z_dim": 4,
-    "warmup": 1,
+    "base_dim": 8,
+    "z_dim": 8,
+    "warmup": 20,
     "minutes": 5.0,
     "statistics": 4,
     "device": "cpu",
@@ -82,12 +82,13 @@ def test_a_tiny_vae_learns_goes_on_and_is_saved_with_its_own_statistics(samples,
             return vae, latents, float((vae.decode(latents).sample - x).abs().mean())
 
     _, _, at_first = train("first", 1, lr=1e-5)
-    vae, latents, learnt = train("vae", 40, lr=1e-2)
+    # It stays at a grey picture for up to 100 steps before it learns; how long depends on the machine's rounding.
+    vae, latents, learnt = train("vae", 200, lr=3e-3)
     assert learnt < 0.8 * at_first
     _, _, later = train("later", 1, lr=1e-5, init=str(tmp_path / "vae"))
     assert later == pytest.approx(learnt, rel=0.1)  # it went on from there
     record = json.loads((tmp_path / "vae" / "train.json").read_text())
-    assert record["config"]["steps"] == 40
+    assert record["config"]["steps"] == 200
     weights = next((tmp_path / "vae").glob("*.safetensors"))
     assert weights.stat().st_size < 3 * sum(p.numel() for p in vae.parameters())  # half precision
     mean, std = (torch.tensor(values) for values in (vae.config.latents_mean, vae.config.latents_std))
