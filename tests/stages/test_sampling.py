@@ -8,6 +8,7 @@ from throughmask.errors import InvalidValueError
 from throughmask.nn.guidance import Guidance
 from throughmask.nn.objective import linear_quadratic_sigmas
 from throughmask.nn.plan import SortPlan
+from throughmask.stages.conditioning import global_prompt
 from throughmask.stages.sampling import sample_latents, seeded_noise
 
 
@@ -17,7 +18,7 @@ def test_batched_guidance_is_three_forwards_and_the_formula(pipelines, condition
     pipeline, condition, guidance = pipelines[name], conditions[name], Guidance(image=1.7, text=4.2)
     denoiser, backbone = with_random_layers(pipeline), backbone_of(pipeline)
     torch.nn.init.normal_(denoiser.patch_embedding.weight, std=0.1)  # the picture counts, as in a trained model
-    empty = backbone.encode_prompt(pipeline.tokenizer, pipeline.text_encoder, [""])[0]
+    empty = global_prompt(backbone, pipeline.encoders, "")[0]
     branches = guidance.branches(condition, empty)
     latents, time = noise_like(condition)
     plan = None if branches.label is None else SortPlan.of(branches.label)

@@ -14,6 +14,10 @@ from throughmask.stages.sampling import seeded_noise
 WAN = backbone("wan")
 
 
+def encode_prompt(tokenizer, encoder, prompts):
+    return WAN.global_text(tokenizer, *WAN.encode_text(tokenizer, encoder, prompts))
+
+
 @pytest.fixture(scope="module")
 def tiny():
     return WAN.tiny()
@@ -81,16 +85,16 @@ def test_bytes_round_trip_through_the_tokenizer():
 @torch.no_grad()
 def test_global_prompts_are_padded_with_zeros_and_local_ones_cut_to_the_longest(tiny):
     tokenizer, encoder = tiny["tokenizer"], tiny["text_encoder"]
-    texts = WAN.encode_prompt(tokenizer, encoder, ["a red ball", "a ball"])
+    texts = encode_prompt(tokenizer, encoder, ["a red ball", "a ball"])
     assert texts.shape == (2, MAX_TEXT, 32)
     assert texts[0, :11].abs().amax(-1).all()
     assert not texts[0, 11:].any()
     assert not texts[1, 7:].any()
-    local, mask = WAN.encode_local(tokenizer, encoder, ["a red ball", "a ball"])
+    local, mask = WAN.encode_text(tokenizer, encoder, ["a red ball", "a ball"])
     assert local.shape == (2, 11, 32)
     assert mask.sum(1).tolist() == [11, 7]
     # Padding beside a longer prompt changes nothing.
-    torch.testing.assert_close(local[1, :7], WAN.encode_local(tokenizer, encoder, ["a ball"])[0][0])
+    torch.testing.assert_close(local[1, :7], WAN.encode_text(tokenizer, encoder, ["a ball"])[0][0])
     torch.testing.assert_close(texts[1, :7], local[1, :7])
 
 
@@ -101,12 +105,12 @@ def test_a_prompt_that_is_too_long_is_cut_with_a_warning_that_shows_where(tiny):
     with pytest.warns(
         ThroughMaskWarning, match=r"prompt of 530 tokens was cut to 512; it now ends: .*b fits her'"
     ) as w:
-        cut = WAN.encode_prompt(tokenizer, encoder, ["short", fits + beyond])
+        cut = encode_prompt(tokenizer, encoder, ["short", fits + beyond])
     assert len(w) == 1
     with pytest.warns(ThroughMaskWarning):
-        again = WAN.encode_prompt(tokenizer, encoder, [fits[:-1] + "!" + beyond])
+        again = encode_prompt(tokenizer, encoder, [fits[:-1] + "!" + beyond])
     assert torch.equal(cut[1], again[0])
-    WAN.encode_prompt(tokenizer, encoder, [fits[:-1]])  # 512 tokens with the end mark: no warning
+    encode_prompt(tokenizer, encoder, [fits[:-1]])  # 512 tokens with the end mark: no warning
 
 
 def test_an_image_conditioned_base_is_refused():

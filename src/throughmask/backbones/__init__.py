@@ -73,12 +73,12 @@ class Backbone(Layout, Protocol):
 
     def decode(self, vae: Any, latents: Tensor) -> Tensor: ...
 
-    def encode_prompt(self, tokenizer: Any, text_encoder: Any, prompts: Sequence[str]) -> Tensor:
-        """Global prompts as the base's own pipeline encodes them: B S D."""
+    def encode_text(self, tokenizer: Any, text_encoder: Any, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Prompts, cut to the longest of them: B S D, and B S, False on padding. Local prompts are taken like this."""
         ...
 
-    def encode_local(self, tokenizer: Any, text_encoder: Any, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Local prompts, cut to the longest of them: L S D, and L S, False on padding."""
+    def global_text(self, tokenizer: Any, states: Tensor, mask: Tensor) -> Tensor:
+        """Encoded prompts as the base's own pipeline hands a global prompt to its denoiser: B S D."""
         ...
 
     def num_added(self, denoiser: Any) -> int:

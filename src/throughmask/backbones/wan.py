@@ -30,7 +30,8 @@ from ..nn.objective import FlowMatching, Objective
 from ..nn.plan import SortPlan
 from .layouts import WanLayout
 
-MAX_TEXT = 512  # Wan pads every global prompt to 512 tokens with zeros, and attends to the padding
+# Wan pads every global prompt to 512 tokens with zeros, and attends to the padding; a tokenizer may say fewer.
+MAX_TEXT = 512
 
 
 class MaskedWanBlock(WanTransformerBlock):
@@ -260,14 +261,13 @@ class WanBackbone(WanLayout):
         x_BCTHW = vae.decode((latents.float() * std + mean).to(vae.dtype), return_dict=False)[0]
         return ((x_BCTHW.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 4, 1)
 
-    def encode_prompt(self, tokenizer: Any, text_encoder: Any, prompts: Sequence[str]) -> Tensor:
-        states, mask = _encode_text(tokenizer, text_encoder, prompts)
-        padded = states.new_zeros(len(prompts), MAX_TEXT, states.shape[2])
+    def encode_text(self, tokenizer: Any, text_encoder: Any, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        return _encode_text(tokenizer, text_encoder, prompts)
+
+    def global_text(self, tokenizer: Any, states: Tensor, mask: Tensor) -> Tensor:
+        padded = states.new_zeros(len(states), _max_text(tokenizer), states.shape[2])
         padded[:, : states.shape[1]] = states * mask[..., None]
         return padded
-
-    def encode_local(self, tokenizer: Any, text_encoder: Any, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        return _encode_text(tokenizer, text_encoder, prompts)
 
     def objective(self, scheduler: Any) -> Objective:
         return FlowMatching(shift=float(scheduler.config.get("shift") or scheduler.config.get("flow_shift") or 1.0))
@@ -308,12 +308,13 @@ def byte_tokenizer() -> Any:
 
 
 def _encode_text(tokenizer: Any, text_encoder: Any, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """Encoded prompts, as long as the longest: B S D, and B S, False on padding. A prompt over 512 tokens is cut."""
+    """Encoded prompts, as long as the longest: B S D, and B S, False on padding. A prompt that is too long is cut."""
     from diffusers.pipelines.wan.pipeline_wan import prompt_clean
 
     cleaned = [prompt_clean(prompt) for prompt in prompts]
-    inputs = tokenizer(cleaned, padding="longest", truncation=True, max_length=MAX_TEXT, return_tensors="pt")
-    if inputs.input_ids.shape[1] == MAX_TEXT:
+    longest = _max_text(tokenizer)
+    inputs = tokenizer(cleaned, padding="longest", truncation=True, max_length=longest, return_tensors="pt")
+    if inputs.input_ids.shape[1] == longest:
         for prompt in cleaned:
             _warn_if_cut(tokenizer, prompt)
     device = get_module_execution_device(text_encoder)
@@ -322,11 +323,15 @@ def _encode_text(tokenizer: Any, text_encoder: Any, prompts: Sequence[str]) -> t
     return states, mask.bool().to(states.device)  # with offloading the encoder rests on another device than it runs on
 
 
+def _max_text(tokenizer: Any) -> int:
+    return min(MAX_TEXT, tokenizer.model_max_length)
+
+
 def _warn_if_cut(tokenizer: Any, prompt: str) -> None:
-    whole = tokenizer(prompt, truncation=False, verbose=False).input_ids
-    if len(whole) > MAX_TEXT:
-        kept = tokenizer.decode(whole[: MAX_TEXT - 1], skip_special_tokens=True)
-        message = f"A prompt of {len(whole)} tokens was cut to {MAX_TEXT}; it now ends: ...{kept[-60:]!r}"
+    whole, longest = tokenizer(prompt, truncation=False, verbose=False).input_ids, _max_text(tokenizer)
+    if len(whole) > longest:
+        kept = tokenizer.decode(whole[: longest - 1], skip_special_tokens=True)
+        message = f"A prompt of {len(whole)} tokens was cut to {longest}; it now ends: ...{kept[-60:]!r}"
         warnings.warn(message, ThroughMaskWarning, stacklevel=4)
 
 

@@ -33,13 +33,13 @@ class Encoders:
 
 
 def motion_condition(info: StageInfo, encoders: Encoders, scene: Scene, frames: int, repeat: Repeat) -> Condition:
-    """Stage 1: [E(s⁰); E(x⁰)] at every frame, and the motion prompt. Batch of one."""
-    first = info.palette.paint(scene.labels)
-    visual = torch.cat(
-        [still_latents(info.backbone, encoders.vae, picture, frames, repeat) for picture in (first, scene.image)], dim=1
+    """Stage 1's condition for a Scene. Batch of one."""
+    first, image = (
+        still_latents(info.backbone, encoders.vae, picture, frames, repeat)
+        for picture in (info.palette.paint(scene.labels), scene.image)
     )
-    prompt = scene.motion_prompt or scene.prompt
-    return Condition(visual, info.backbone.encode_prompt(encoders.tokenizer, encoders.text_encoder, [prompt]))
+    _, F, _, _ = info.backbone.latent_shape(encoders.vae, frames, *scene.size)
+    return join_motion(first, image, global_prompt(info.backbone, encoders, scene.motion_prompt or scene.prompt), F)
 
 
 def video_condition(
@@ -50,38 +50,60 @@ def video_condition(
     frames: int,
     repeat: Repeat,
 ) -> Condition:
-    """Stage 2: [E(x⁰); E(ŝ)], the prompt, and for masked attention labels, boxes and local prompts. Batch of one."""
-    backbone, recipe = info.backbone, info.recipe
+    """Stage 2's condition for a Scene and what the Recipe renders. Batch of one."""
+    backbone = info.backbone
     image = still_latents(backbone, encoders.vae, scene.image, frames, repeat)
-    if motion is None or recipe.motion == "none":
-        visual = torch.cat([image, torch.zeros_like(image)], dim=1)
-    else:
+    latents = None
+    if motion is not None and info.recipe.motion != "none":
         pixels = motion.frames if isinstance(motion, Video) else info.palette.paint(motion.labels)
-        visual = torch.cat([image, encode(backbone, encoders.vae, pixels)], dim=1)
-    text = backbone.encode_prompt(encoders.tokenizer, encoders.text_encoder, [scene.prompt])
-    condition = Condition(visual, text)
+        latents = encode(backbone, encoders.vae, pixels)
+    text = global_prompt(backbone, encoders, scene.prompt)
+    _, F, _, _ = backbone.latent_shape(encoders.vae, frames, *scene.size)
     if not isinstance(motion, MaskTrajectory):
-        return condition
-    label, sees = regions(info, motion.labels, scene.ids)
-    return add_regions(condition, recipe, backbone, encoders, scene, label.to(visual.device), sees.to(visual.device))
+        return join_video(info.recipe, image, latents, text, F)
+    label, sees = (part.to(image.device) for part in regions(info, motion.labels, scene.ids))
+    local = local_prompts(backbone, encoders, scene, sees.shape[2]) if info.recipe.mask_cross else (None, None)
+    return join_video(info.recipe, image, latents, text, F, label, sees, *local)
 
 
-def add_regions(
-    condition: Condition,
+def join_motion(first: Tensor, image: Tensor, text_BSD: Tensor, num_latent_frames: int) -> Condition:
+    """Stage 1: [E(s⁰); E(x⁰)] at every frame (paper Fig. 2), and the motion prompt.
+
+    first, image: B C F Y X, or with F = 1 to be repeated in time. The one builder, for sampling and training.
+    """
+    visual = torch.cat([_in_time(first, num_latent_frames), _in_time(image, num_latent_frames)], dim=1)
+    return Condition(visual, text_BSD)
+
+
+def join_video(
     recipe: Recipe,
-    backbone: Backbone,
-    encoders: Encoders,
-    scene: Scene,
-    label_BN: Tensor,
-    sees_BNL: Tensor,
+    image: Tensor,
+    motion: Tensor | None,
+    text_BSD: Tensor,
+    num_latent_frames: int,
+    label_BN: Tensor | None = None,
+    sees_BNL: Tensor | None = None,
+    local_BLSD: Tensor | None = None,
+    key_mask_BLS: Tensor | None = None,
 ) -> Condition:
-    """What masked attention needs, as far as the Recipe masks."""
+    """Stage 2: [E(x⁰); E(ŝ)], the prompt, and as far as the Recipe masks: labels, boxes and local prompts.
+
+    image: B C F Y X, or with F = 1 to be repeated in time; motion: B C F Y X, None for zeros. The one builder, for
+    sampling and training.
+    """
+    image = _in_time(image, num_latent_frames)
+    condition = Condition(torch.cat([image, torch.zeros_like(image) if motion is None else motion], dim=1), text_BSD)
     if recipe.mask_self:
         condition = condition._replace(label=label_BN)
     if recipe.mask_cross:
-        local, key_mask = local_prompts(backbone, encoders, scene, sees_BNL.shape[2])
-        condition = condition._replace(sees=sees_BNL, local=local, key_mask=key_mask)
+        condition = condition._replace(sees=sees_BNL, local=local_BLSD, key_mask=key_mask_BLS)
     return condition
+
+
+def global_prompt(backbone: Backbone, encoders: Encoders, prompt: str) -> Tensor:
+    """A global prompt as the denoiser takes it: B S D, B = 1."""
+    states = backbone.encode_text(encoders.tokenizer, encoders.text_encoder, [prompt])
+    return backbone.global_text(encoders.tokenizer, *states)
 
 
 def regions(info: StageInfo, labels_THW: Labels, ids: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -94,21 +116,18 @@ def local_prompts(backbone: Backbone, encoders: Encoders, scene: Scene, columns:
     prompts = {thing.id: thing.prompt for thing in scene.objects}
     texts = [prompts.get(index + 1, "") for index in range(columns)]
     # With no object one empty prompt is encoded for its width, then dropped.
-    states, mask = backbone.encode_local(encoders.tokenizer, encoders.text_encoder, texts or [""])
+    states, mask = backbone.encode_text(encoders.tokenizer, encoders.text_encoder, texts or [""])
     present = torch.tensor([index + 1 in prompts for index in range(columns)], dtype=torch.bool, device=mask.device)
     return states[None, :columns], (mask[:columns] & present[:, None])[None]
 
 
 def still_latents(backbone: Backbone, vae: Any, picture: Pixels, frames: int, repeat: Repeat) -> Tensor:
-    """E of a picture that stands at every frame: B C F Y X, B = 1.
+    """E of a picture that stands at every frame: B C 1 Y X to be repeated in time, or B C F Y X; B = 1.
 
     Paper Fig. 2 repeats it in time and does not say where. By default its latent is repeated, encoded once as a
     one-frame video (0.4 s instead of 3 s on 2 cores); "pixels" encodes the still video.
     """
-    if repeat == "pixels":
-        return encode(backbone, vae, np.repeat(picture[None], frames, axis=0))
-    _, F, _, _ = backbone.latent_shape(vae, frames, *picture.shape[:2])
-    return encode(backbone, vae, picture[None]).expand(-1, -1, F, -1, -1)
+    return encode(backbone, vae, np.repeat(picture[None], frames if repeat == "pixels" else 1, axis=0))
 
 
 @torch.no_grad()
@@ -128,3 +147,7 @@ def palette_of(info: StageInfo, scene: Scene) -> Palette:
     """The colours of a scene's own objects: a blend of two then never becomes a third that is not there."""
     rows = [0, *scene.ids]
     return Palette(info.palette.name, info.palette.colours[rows])
+
+
+def _in_time(still: Tensor, num_latent_frames: int) -> Tensor:
+    return still.expand(-1, -1, num_latent_frames, -1, -1)

@@ -19,7 +19,7 @@ from ..errors import InvalidValueError, SampleError
 from ..nn.guidance import Condition, Guidance
 from ..types import exact_fps
 from .checkpoint import StageInfo
-from .conditioning import REPEATS, Encoders, Repeat
+from .conditioning import REPEATS, Encoders, Repeat, global_prompt
 from .sampling import SCHEDULES, sample_latents, seeded_noise
 
 
@@ -130,7 +130,7 @@ class StagePipeline(DiffusionPipeline, WanLoraLoaderMixin):
             raise InvalidValueError("noise comes from CPU generators, so that it is the same on every device")
         condition = make_condition()
         backbone = self.info.backbone
-        empty = backbone.encode_prompt(self.tokenizer, self.text_encoder, [negative_prompt])[0]
+        empty = global_prompt(backbone, self.encoders, negative_prompt)[0]
         self.maybe_free_model_hooks()  # with offloading, the text encoder makes room for the denoiser
         noise = seeded_noise(backbone.latent_shape(self.vae, frames, *size), generators)
 
