@@ -1,12 +1,13 @@
-"""Times one denoising step of stage 2 at the true shapes, with and without masked blocks, and its memory with
-offloading.
+"""Times one denoising step of stage 2 at the true shapes, with and without masked blocks, and measures its memory.
 
-    python benchmarks/step.py --out docs/results/step-h200        # writes .json and .md; needs a GPU
+    python benchmarks/step.py --out out/step            # step.json and step.md; needs a GPU; four to six minutes
+    python benchmarks/step.py --tiny --out out/step     # the same at a small size on the CPU, in about two minutes
 
 Wan 2.1 1.3B (30 layers, 12 heads × 128, feed-forward 8960), 480×832, 81 frames: 32,760 tokens; random weights in
-bfloat16.
-Two objects cover the given share of the frame, each with a local prompt of 64 tokens. "without" is the same model
-with the same input channels and K = 0. Times are medians in milliseconds, memory is the peak above the weights, in MiB.
+bfloat16. Two objects cover the given share of the frame, each with a local prompt of 64 tokens. "without" is the same
+model with the same input channels and K = 0. Eager with one guidance branch and with three; compiled block by block
+(`compile_repeated_blocks`) with one; then the whole stage with `--offload` and three branches. Times are medians in
+milliseconds, memory is the peak above the weights and inputs, in MiB. Files are written after every part.
 """
 
 from __future__ import annotations
@@ -14,11 +15,15 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanTransformer3DModel
+from transformers import UMT5Config, UMT5EncoderModel
 
 from throughmask.backbones.wan import BACKBONE, byte_tokenizer
 from throughmask.nn.guidance import Condition, Guidance
@@ -27,10 +32,46 @@ from throughmask.nn.regions import token_regions
 from throughmask.stages.motion_to_video import MotionToVideoPipeline
 from throughmask.types import MaskTrajectory, Scene, SceneObject
 
-WAN_1_3B = {"num_attention_heads": 12, "attention_head_dim": 128, "ffn_dim": 8960, "num_layers": 30, "text_dim": 4096}
-FRAMES, HEIGHT, WIDTH = 81, 480, 832
-K = 10
 LOCAL_TOKENS = 64
+ONE, THREE = Guidance(1, 1), Guidance(1.5, 5)  # by the number of their branches
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of the clip and of the models; one of the two below."""
+
+    device: str
+    dtype: torch.dtype
+    frames: int
+    size: tuple[int, int]
+    masked_blocks: int
+    wan: dict[str, int]
+    umt5: dict[str, int]
+    vae: dict[str, object] = field(default_factory=dict)
+
+    def latents(self) -> tuple[int, int, int]:
+        return 1 + (self.frames - 1) // 4, self.size[0] // 8, self.size[1] // 8
+
+
+TRUE = Shape(
+    "cuda",
+    torch.bfloat16,
+    frames=81,
+    size=(480, 832),
+    masked_blocks=10,
+    wan={"num_attention_heads": 12, "attention_head_dim": 128, "ffn_dim": 8960, "num_layers": 30, "text_dim": 4096},
+    umt5={"vocab_size": 256384, "d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24, "num_heads": 64},
+)
+TINY = Shape(
+    "cpu",
+    torch.float32,
+    frames=9,
+    size=(256, 416),
+    masked_blocks=1,
+    wan={"num_attention_heads": 2, "attention_head_dim": 64, "ffn_dim": 747, "num_layers": 3, "text_dim": 64},
+    umt5={"vocab_size": 384, "d_model": 64, "d_kv": 16, "d_ff": 128, "num_layers": 2, "num_heads": 4},
+    vae={"base_dim": 8},
+)
 
 
 def main() -> None:
@@ -38,43 +79,52 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.30, help="of the frame that the two objects cover")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--skip", nargs="*", default=[], choices=["eager", "compiled", "offload"])
-    parser.add_argument("--out", type=Path, help="write PATH.json and PATH.md")
+    parser.add_argument("--tiny", action="store_true", help="small sizes on the CPU, without offloading")
+    parser.add_argument("--out", type=Path, help="write step.json and step.md into this folder")
     args = parser.parse_args()
     torch.manual_seed(0)
-    machine = {"machine": torch.cuda.get_device_name(), "torch": torch.__version__}
-    result: dict = {**machine, "share": args.share, "rows": []}
-    labels = trajectory(args.share)
-    for mode in ("eager", "compiled"):
-        if mode not in args.skip:
-            result["rows"] += step_rows(labels, mode, args.repeats)
-            print(json.dumps(result["rows"][-2:]), flush=True)
-    if "offload" not in args.skip:
-        result["offload_peak_GB"] = offload_peak(labels)
-    text = to_table(result)
-    print(text)
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
-        args.out.with_suffix(".md").write_text(text)
+    shape = TINY if args.tiny else TRUE
+    begun = time.perf_counter()
+    machine = f"CPU, {torch.get_num_threads()} threads" if args.tiny else torch.cuda.get_device_name()
+    result: dict = {"machine": machine, "torch": torch.__version__, "share": args.share, "K": shape.masked_blocks}
+    result |= {"size": [*shape.size, shape.frames], "rows": []}
+    labels = trajectory(shape, args.share)
+    parts: list[tuple[str, Callable[[], None]]] = [
+        ("eager", lambda: result["rows"].append(compare(shape, labels, "eager", ONE, args.repeats))),
+        ("eager", lambda: result["rows"].append(compare(shape, labels, "eager", THREE, args.repeats))),
+        ("compiled", lambda: result["rows"].append(compare(shape, labels, "compiled", ONE, args.repeats))),
+        ("offload", lambda: result.update(whole_stage(shape, labels))),
+    ]
+    for name, measure in parts:
+        if name in args.skip:
+            continue
+        measure()
+        result["seconds"] = round(time.perf_counter() - begun)
+        print(to_table(result), flush=True)
+        if args.out:
+            args.out.mkdir(parents=True, exist_ok=True)
+            (args.out / "step.json").write_text(json.dumps(result, indent=1) + "\n")
+            (args.out / "step.md").write_text(to_table(result))
 
 
-def trajectory(share: float) -> np.ndarray:
+def trajectory(shape: Shape, share: float) -> np.ndarray:
     """Two rectangles that cross the frame in opposite directions, in lanes of their own."""
-    labels = np.zeros((FRAMES, HEIGHT, WIDTH), np.uint8)
-    height = HEIGHT * 2 // 5
-    width = round(share / 2 * HEIGHT * WIDTH / height)
-    for frame in range(FRAMES):
-        x = round((WIDTH - width) * frame / (FRAMES - 1))
-        labels[frame, 20 : 20 + height, x : x + width] = 1
-        labels[frame, HEIGHT - 20 - height : HEIGHT - 20, WIDTH - x - width : WIDTH - x] = 2
+    H, W = shape.size
+    labels = np.zeros((shape.frames, H, W), np.uint8)
+    edge, height = H // 24, H * 2 // 5
+    width = round(share / 2 * H * W / height)
+    for frame in range(shape.frames):
+        x = round((W - width) * frame / (shape.frames - 1))
+        labels[frame, edge : edge + height, x : x + width] = 1
+        labels[frame, H - edge - height : H - edge, W - x - width : W - x] = 2
     return labels
 
 
-def denoiser(num_masked_blocks: int) -> torch.nn.Module:
-    with torch.device("cuda"):
-        torch.set_default_dtype(torch.bfloat16)
+def denoiser(shape: Shape, num_masked_blocks: int) -> torch.nn.Module:
+    with torch.device(shape.device):
+        torch.set_default_dtype(shape.dtype)
         try:
-            base = WanTransformer3DModel(in_channels=16, out_channels=16, **WAN_1_3B)
+            base = WanTransformer3DModel(in_channels=16, out_channels=16, **shape.wan)
             model = BACKBONE.build(base, cond_latents=2, num_masked_blocks=num_masked_blocks)
         finally:
             torch.set_default_dtype(torch.float32)
@@ -84,97 +134,121 @@ def denoiser(num_masked_blocks: int) -> torch.nn.Module:
     return model.eval()
 
 
-def condition(labels: np.ndarray, masked: bool) -> Condition:
-    like = {"device": "cuda", "dtype": torch.bfloat16}
-    given = Condition(torch.randn(1, 32, 21, 60, 104, **like), torch.randn(1, 512, 4096, **like))
+def condition(shape: Shape, labels: np.ndarray, masked: bool) -> Condition:
+    like = {"device": shape.device, "dtype": shape.dtype}
+    width = shape.wan["text_dim"]
+    given = Condition(torch.randn(1, 32, *shape.latents(), **like), torch.randn(1, 512, width, **like))
     if not masked:
         return given
-    label, sees = token_regions(torch.from_numpy(labels)[None].cuda(), BACKBONE.grid(FRAMES, (4, 16)), 2)
-    local = torch.randn(1, 2, LOCAL_TOKENS, 4096, **like)
+    labels_BTHW = torch.from_numpy(labels)[None].to(shape.device)
+    label, sees = token_regions(labels_BTHW, BACKBONE.grid(shape.frames, (4, 16)), 2)
+    local = torch.randn(1, 2, LOCAL_TOKENS, width, **like)
     return given._replace(label=label, sees=sees, local=local, key_mask=local.new_ones(1, 2, LOCAL_TOKENS).bool())
 
 
-def step_rows(labels: np.ndarray, mode: str, repeats: int) -> list[dict]:
-    rows = []
-    scales = [Guidance(1, 1), Guidance(1.5, 5)] if mode == "eager" else [Guidance(1, 1)]
-    for guidance in scales:
-        branches = guidance.num_branches()
-        pair = {}
-        for blocks in (0, K):
-            torch._dynamo.reset()
-            model = denoiser(blocks)
-            if mode == "compiled":
-                model.compile_repeated_blocks(fullgraph=True)
-            given = guidance.branches(condition(labels, bool(blocks)), torch.zeros(512, 4096, device="cuda"))
-            plan = SortPlan.of(given.label) if given.label is not None else None
-            latents = torch.randn(branches, 16, 21, 60, 104, device="cuda", dtype=torch.bfloat16)
-            time = torch.full((branches,), 500.0, device="cuda")
-            pair[blocks] = timed((model, latents, time, given, plan), repeats)
-            del model, given, latents
-            torch.cuda.empty_cache()
-        (without, memory_without), (masked, memory) = pair[0], pair[K]
-        row = {"mode": mode, "branches": branches, "without_ms": without, "masked_ms": masked}
-        row |= {"ratio": masked / without, "memory_without": memory_without, "memory": memory}
-        rows.append(row | {"memory_ratio": memory / memory_without})
-    return rows
+def compare(shape: Shape, labels: np.ndarray, mode: str, guidance: Guidance, repeats: int) -> dict:
+    """A row: the step without and with masked blocks."""
+    branches = guidance.num_branches()
+    row: dict = {"mode": mode, "branches": branches}
+    for name, blocks in (("without", 0), ("masked", shape.masked_blocks)):
+        torch._dynamo.reset()
+        model = denoiser(shape, blocks)
+        if mode == "compiled":
+            model.compile_repeated_blocks(fullgraph=True)
+        given = condition(shape, labels, bool(blocks))
+        given = guidance.branches(given, torch.zeros_like(given.text[0]))
+        plan = SortPlan.of(given.label) if given.label is not None else None
+        latents = torch.randn(branches, 16, *shape.latents(), device=shape.device, dtype=shape.dtype)
+        times = torch.full((branches,), 500.0, device=shape.device)
+        with torch.no_grad():
+            milliseconds, peak = timed(shape, (model, latents, times, given, plan), repeats)
+        row |= {f"{name}_ms": milliseconds, f"{name}_MiB": peak}
+        del model, given, latents
+        torch.cuda.empty_cache()
+    return row | {"ratio": row["masked_ms"] / row["without_ms"], "memory_ratio": row["masked_MiB"] / row["without_MiB"]}
 
 
-@torch.no_grad()
-def timed(arguments: tuple, repeats: int) -> tuple[float, float]:
+def timed(shape: Shape, arguments: tuple, repeats: int) -> tuple[float, float]:
+    """The median of a step in milliseconds, and its peak in MiB."""
     for _ in range(2):
         BACKBONE.denoise(*arguments)
-    torch.cuda.synchronize()
-    before = torch.cuda.memory_allocated()
-    torch.cuda.reset_peak_memory_stats()
-    times = []
+    milliseconds = []
     for _ in range(repeats):
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        start.record()
+        synchronise(shape)
+        start = time.perf_counter()
         BACKBONE.denoise(*arguments)
-        end.record()
+        synchronise(shape)
+        milliseconds.append(1000 * (time.perf_counter() - start))
+    return statistics.median(milliseconds), peak_bytes(shape, lambda: BACKBONE.denoise(*arguments)) / 2**20
+
+
+def synchronise(shape: Shape) -> None:
+    if shape.device == "cuda":
         torch.cuda.synchronize()
-        times.append(start.elapsed_time(end))
-    return statistics.median(times), (torch.cuda.max_memory_allocated() - before) / 2**20
 
 
-def offload_peak(labels: np.ndarray) -> float:
-    """Peak of the whole stage with `--offload`: UMT5-XXL (encoder), VAE and denoiser of the true shapes, two steps."""
-    from transformers import UMT5Config, UMT5EncoderModel
+def peak_bytes(shape: Shape, call: Callable[[], object]) -> int:
+    """The most that a call holds at once, above what was held before it."""
+    if shape.device == "cuda":
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        call()
+        return torch.cuda.max_memory_allocated() - before
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        call()
+    held = most = 0
+    for event in profile.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            most = max(most, held)
+    return most
 
-    umt5 = UMT5Config(vocab_size=256384, d_model=4096, d_kv=64, d_ff=10240, num_layers=24, num_heads=64)
-    torch.set_default_dtype(torch.bfloat16)
-    with torch.device("cuda"):
-        text_encoder, vae = UMT5EncoderModel(umt5), AutoencoderKLWan()
+
+def whole_stage(shape: Shape, labels: np.ndarray) -> dict:
+    """Peak of the whole stage, three branches, two steps: all of it with offloading, on the CPU what it adds."""
+    torch._dynamo.reset()
+    torch.set_default_dtype(shape.dtype)
+    with torch.device(shape.device):
+        text_encoder, vae = UMT5EncoderModel(UMT5Config(**shape.umt5)), AutoencoderKLWan(**shape.vae)
     torch.set_default_dtype(torch.float32)
-    parts = {"text_encoder": text_encoder, "vae": vae, "transformer": denoiser(K)}
+    parts = {"text_encoder": text_encoder, "vae": vae, "transformer": denoiser(shape, shape.masked_blocks)}
     parts = {name: part.eval().to("cpu") for name, part in parts.items()}
     sizes = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
-    print("parameters", sizes, flush=True)
     scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
     stage = MotionToVideoPipeline(tokenizer=byte_tokenizer(), scheduler=scheduler, **parts)
-    stage.enable_model_cpu_offload()
-    things = (SceneObject(1, "red box", "a red box going right"), SceneObject(2, "blue box", "a blue box going left"))
-    image = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
-    scene = Scene(image, labels[0], "a red box and a blue box pass each other", "the boxes pass each other", things)
+    del text_encoder, vae
     torch.cuda.empty_cache()
-    torch.cuda.reset_peak_memory_stats()
-    video = stage.render(scene, MaskTrajectory(labels, 16), steps=2, guidance=(1.5, 5))
-    assert video.frames.shape == (FRAMES, HEIGHT, WIDTH, 3)
-    return torch.cuda.max_memory_allocated() / 1e9
+    if shape.device == "cuda":
+        stage.enable_model_cpu_offload()
+    things = (SceneObject(1, "red box", "a red box going right"), SceneObject(2, "blue box", "a blue box going left"))
+    image = np.random.default_rng(0).integers(0, 256, (*shape.size, 3), np.uint8)
+    scene = Scene(image, labels[0], "a red box and a blue box pass each other", "the boxes pass each other", things)
+
+    def render() -> None:
+        video = stage.render(scene, MaskTrajectory(labels, 16), steps=2, guidance=(1.5, 5))
+        assert video.frames.shape == (shape.frames, *shape.size, 3)
+
+    peak = peak_bytes(shape, render)
+    peak = torch.cuda.max_memory_allocated() if shape.device == "cuda" else peak
+    return {"parameters": sizes, "stage_peak_GB": peak / 1e9}
 
 
 def to_table(result: dict) -> str:
+    height, width, frames = result["size"]
     head = "mode|guidance branches|without masked blocks ms|with ms|ratio|memory without MiB|with MiB|ratio"
-    lines = [f"{result['machine']}, torch {result['torch']}; objects cover {result['share']:.0%}, K = {K}", ""]
-    lines += [f"|{head}|", "|---" * 8 + "|"]
+    lines = [f"{result['machine']}, torch {result['torch']}; {height}×{width}×{frames}, K = {result['K']}, objects"]
+    lines[0] += f" cover {result['share']:.0%}; {result['seconds']} s in all"
+    lines += ["", f"|{head}|", "|---" * 8 + "|"]
     for row in result["rows"]:
-        times = [f"{row[key]:.1f}" for key in ("without_ms", "masked_ms")]
-        memory = [f"{row[key]:.0f}" for key in ("memory_without", "memory")]
-        cells = [row["mode"], row["branches"], *times, f"{row['ratio']:.3f}", *memory, f"{row['memory_ratio']:.3f}"]
+        ms = [f"{row[key]:.1f}" for key in ("without_ms", "masked_ms")]
+        memory = [f"{row[key]:.0f}" for key in ("without_MiB", "masked_MiB")]
+        cells = [row["mode"], row["branches"], *ms, f"{row['ratio']:.3f}", *memory, f"{row['memory_ratio']:.3f}"]
         lines.append("|" + "|".join(map(str, cells)) + "|")
-    if "offload_peak_GB" in result:
-        peak = result["offload_peak_GB"]
-        lines.append(f"\nThe whole stage 2 with `--offload`, three guidance branches: peak {peak:.2f} GB.")
+    if "stage_peak_GB" in result:
+        sizes = ", ".join(f"{name} {number:,}" for name, number in result["parameters"].items())
+        how = "above its weights" if result["machine"].startswith("CPU") else "with `--offload`"
+        lines.append(f"\nThe whole stage 2 ({sizes} parameters), three guidance branches, two steps:")
+        lines[-1] += f" peak {result['stage_peak_GB']:.2f} GB {how}."
     return "\n".join(lines) + "\n"
 
 

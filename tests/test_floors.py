@@ -14,7 +14,20 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "throughmask"
 # elsewhere a row holds packages, and packages of one floor never import each other.
 FLOORS = [
     ("errors", "types"),
-    ("palette", "shapes", "connected", "flow", "edit", "files", "media", "draw", "storage", "interop", "synthetic"),
+    (
+        "palette",
+        "shapes",
+        "connected",
+        "flow",
+        "edit",
+        "files",
+        "media",
+        "draw",
+        "storage",
+        "shards",
+        "interop",
+        "synthetic",
+    ),
     ("nn",),
     ("backbones", "perception", "toybox"),
     ("stages",),
@@ -30,11 +43,11 @@ THIRD_PARTY: dict[str, set[str]] = {
     **{name: {"numpy", "PIL", "av"} for name in FLOORS[1]},
     "nn": {"torch", "cudnn"},  # cuDNN's own package, for one kernel
     "backbones": MODELS - {"PIL"},
-    "perception": TORCH | {"numpy", "PIL", "transformers"},
+    "perception": TORCH | {"numpy", "PIL", "diffusers", "transformers"},
     "toybox": {"numpy", "PIL", "mujoco"},
     "stages": MODELS | {"huggingface_hub"},
     "prepare": {"numpy", "PIL", "av", "scenedetect", "ray"},
-    "train": MODELS | {"tensorboard"},
+    "train": MODELS | {"tensorboard", "wandb", "cv2"},  # the last one: flow of films, for one recipe
     "evaluate": {"numpy", "PIL", "scipy", "torch"},
     "cli": {"numpy", "typer", "click", "av", "torch"},  # the last two: doctor asks them what they can do
     "web": {"numpy", "PIL", "fastapi", "starlette", "uvicorn"},

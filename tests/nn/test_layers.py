@@ -1,10 +1,11 @@
 """The added layers: nothing at birth, exactly nothing where a token takes no part, right under checkpointing."""
 
+import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
 
 from throughmask.nn.attention import dense_self_attention
-from throughmask.nn.layers import RegionCrossAttention, RegionSelfAttention, rotate, sort_rotary
+from throughmask.nn.layers import RegionCrossAttention, RegionSelfAttention, add, rotate, sort_rotary
 from throughmask.nn.plan import SortPlan
 
 B, N, D, HEADS = 2, 12, 16, 2
@@ -78,3 +79,44 @@ def test_checkpointing_gives_the_same_gradients_when_the_next_batch_has_other_la
     saved = gradients(lambda labels: checkpoint(layer, h, labels, SortPlan.of(labels), use_reentrant=False))
     for a, b in zip(plain, saved, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+def test_add_is_plus_with_its_gradients():
+    x, y = (torch.randn(3, 4, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    assert torch.equal(add(x, y), x + y)
+    assert torch.autograd.gradcheck(add, (x, y))
+    assert torch.autograd.gradgradcheck(add, (x, y))
+    torch.library.opcheck(add, (x, y), test_utils=("test_schema", "test_autograd_registration", "test_faketensor"))
+    half = torch.randn(3, 4, dtype=torch.bfloat16, requires_grad=True)
+    add(x.float(), half).sum().backward()  # as under autocast: the stream in float32, a layer's output in bfloat16
+    assert half.grad.dtype == torch.bfloat16
+    assert torch.equal(half.grad, torch.ones_like(half))
+
+
+@pytest.mark.slow  # compiles
+@torch.no_grad()
+def test_a_compiled_block_keeps_one_sum_up_to_its_feed_forward():
+    torch.manual_seed(0)
+    h = torch.randn(1, 2048, 32)
+    layers = [torch.nn.Linear(32, 32), torch.nn.Linear(32, 32), torch.nn.Linear(32, 256), torch.nn.Linear(256, 32)]
+
+    def block(h):
+        h = h + layers[0](torch.relu(h))
+        h = add(h, layers[1](torch.relu(h)))
+        return h + layers[3](torch.relu(layers[2](torch.relu(h))))
+
+    # The sum, the feed-forward's eight times wider inside, its output; with `+` one summand more.
+    assert _peak(torch.compile(block, fullgraph=True), h) < 10.1 * h.nbytes
+
+
+def _peak(function, *arguments):
+    """The most bytes that a call holds at once, of what it allocates."""
+    function(*arguments)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        function(*arguments)
+    held = most = 0
+    for event in profile.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            most = max(most, held)
+    return most

@@ -13,6 +13,8 @@ from ..errors import InvalidValueError
 from .layouts import WanLayout
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
     from torch import Tensor
 
@@ -63,6 +65,10 @@ class Backbone(Layout, Protocol):
 
     def tiny(self, seed: int = 0) -> Components:
         """A text-to-video model of random weights, small enough for tests."""
+        ...
+
+    def untrained(self, vae: Path, words: Path, *, width: int, layers: int, heads: int, ffn: int) -> Components:
+        """A new text-to-video model around a VAE's folder and that of a text encoder with its tokenizer."""
         ...
 
     def latent_shape(self, vae: Any, num_frames: int, height: int, width: int) -> tuple[int, int, int, int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,7 +26,7 @@ from torch import Tensor
 
 from ..errors import InvalidValueError, ThroughMaskWarning
 from ..nn.guidance import Condition
-from ..nn.layers import RegionCrossAttention, RegionSelfAttention, Rotary, sort_rotary
+from ..nn.layers import RegionCrossAttention, RegionSelfAttention, Rotary, add, sort_rotary
 from ..nn.objective import FlowMatching, Objective
 from ..nn.plan import SortPlan
 from .layouts import WanLayout
@@ -61,7 +62,7 @@ class MaskedWanBlock(WanTransformerBlock):
         h_BND = h_BND + self.masked_self(h_BND, label_BN, plan, rotary_sorted)
         x = self.norm2(h_BND.float()).type_as(h_BND)
         h_BND = h_BND + self.attn2(x, text_BSD, None, None)
-        h_BND = h_BND + self.masked_cross(h_BND, local_BLSD, sees_BNL, key_mask_BLS)
+        h_BND = add(h_BND, self.masked_cross(h_BND, local_BLSD, sees_BNL, key_mask_BLS))  # one tensor, not its summands
         x = (self.norm3(h_BND.float()) * (1 + scale3) + shift3).type_as(h_BND)
         return (h_BND.float() + self.ffn(x).float() * gate3).type_as(h_BND)
 
@@ -246,6 +247,28 @@ class WanBackbone(WanLayout):
         finally:
             torch.set_rng_state(generator_state)
 
+    def untrained(self, vae: Path, words: Path, *, width: int, layers: int, heads: int, ffn: int) -> dict[str, Any]:
+        from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
+
+        autoencoder = AutoencoderKLWan.from_pretrained(vae, use_safetensors=True).eval()
+        text_encoder = UMT5EncoderModel.from_pretrained(words / "text_encoder", use_safetensors=True).eval()
+        denoiser = WanTransformer3DModel(
+            num_attention_heads=heads,
+            attention_head_dim=width // heads,
+            in_channels=autoencoder.config.z_dim,
+            out_channels=autoencoder.config.z_dim,
+            text_dim=text_encoder.config.d_model,
+            ffn_dim=ffn,
+            num_layers=layers,
+        )
+        return {
+            "tokenizer": PreTrainedTokenizerFast.from_pretrained(words / "tokenizer"),
+            "text_encoder": text_encoder,
+            "vae": autoencoder,
+            "scheduler": FlowMatchEulerDiscreteScheduler(shift=3.0),
+            "transformer": denoiser,
+        }
+
     def latent_shape(self, vae: Any, num_frames: int, height: int, width: int) -> tuple[int, int, int, int]:
         time, space = vae.config.scale_factor_temporal, vae.config.scale_factor_spatial
         return vae.config.z_dim, 1 + (num_frames - 1) // time, height // space, width // space
@@ -277,15 +300,18 @@ class WanBackbone(WanLayout):
     ) -> Tensor:
         dtype = denoiser.dtype
         hidden = torch.cat([latents.to(dtype), condition.visual.to(dtype)], dim=1)
+        masked = {
+            "label": condition.label,
+            "plan": plan,
+            "local": None if condition.local is None else condition.local.to(dtype),
+            "sees": condition.sees,
+            "key_mask": condition.key_mask,
+        }
         prediction: Tensor = denoiser(
             hidden_states=hidden,
             timestep=time,
             encoder_hidden_states=condition.text.to(dtype),
-            label=condition.label,
-            plan=plan,
-            local=None if condition.local is None else condition.local.to(dtype),
-            sees=condition.sees,
-            key_mask=condition.key_mask,
+            **{name: part for name, part in masked.items() if part is not None},  # a base knows none of them
             return_dict=False,
         )[0]
         return prediction

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated, Any
 
 import typer
 
@@ -23,15 +26,29 @@ def train(
     from ..train import presets
 
     config = presets.override(presets.preset(preset), _pairs(context.args))
-    from ..train.vae import VAEConfig, train_vae
-
-    assert isinstance(config, VAEConfig)
     say = (lambda text: None) if as_json_now.get() else (lambda text: typer.echo(text, err=True))
-    result = train_vae(config, say)
+    result = _trainers()[type(config)](config, say)
+    if int(os.environ.get("RANK", 0)):  # torchrun's: of several processes the first one answers
+        raise typer.Exit
+    reached = "nothing was left to do" if result["loss"] is None else f"loss {result['loss']:.4f}"
     return Answer(
         {"out": config.out, "config": dataclasses.asdict(config), **result},
-        [f"{config.out}: {result['steps']} steps, {result['minutes']:.1f} minutes, loss {result['loss']:.4f}"],
+        [f"{config.out}: {result['steps']} steps, {result['minutes']:.1f} minutes, {reached}"],
     )
+
+
+def _trainers() -> dict[type, Callable[..., dict[str, Any]]]:
+    """What trains each type of config."""
+    from ..evaluate.quick import quick_motion_accuracy
+    from ..train.stage import StageConfig, train_stage
+    from ..train.vae import VAEConfig, train_vae
+    from ..train.words import WordsConfig, train_words
+
+    return {
+        VAEConfig: train_vae,
+        WordsConfig: train_words,
+        StageConfig: partial(train_stage, judge=quick_motion_accuracy),
+    }
 
 
 def _pairs(words: list[str]) -> dict[str, str]:

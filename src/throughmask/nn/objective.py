@@ -20,6 +20,10 @@ class Objective(Protocol):
 
     def draw_times(self, num: int, generator: torch.Generator | None = None) -> Tensor: ...
 
+    def timesteps(self, time: Tensor) -> Tensor:
+        """Times as the network is told them, which is how diffusers' schedulers count."""
+        ...
+
     def mix(self, clean: Tensor, noise: Tensor, time: Tensor) -> Tensor:
         """What the network sees: data and noise, mixed as the time says."""
         ...
@@ -48,6 +52,9 @@ class FlowMatching:
     def draw_times(self, num: int, generator: torch.Generator | None = None) -> Tensor:
         sigma = torch.sigmoid(torch.randn(num, generator=generator) * self.deviation + self.mean)
         return self.shift * sigma / (1 + (self.shift - 1) * sigma)
+
+    def timesteps(self, time: Tensor) -> Tensor:
+        return 1000 * time
 
     def mix(self, clean: Tensor, noise: Tensor, time: Tensor) -> Tensor:
         sigma = _like(time, clean)
@@ -85,6 +92,9 @@ class VPrediction:
 
     def draw_times(self, num: int, generator: torch.Generator | None = None) -> Tensor:
         return torch.randint(self.num_steps, (num,), generator=generator)
+
+    def timesteps(self, time: Tensor) -> Tensor:
+        return time
 
     def mix(self, clean: Tensor, noise: Tensor, time: Tensor) -> Tensor:
         signal, spread = self._scales(time, clean)

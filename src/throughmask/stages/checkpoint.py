@@ -20,6 +20,7 @@ from .recipes import Recipe, recipe
 
 STAGES = {"motion": "ImageToMotionPipeline", "video": "MotionToVideoPipeline"}
 VERBS = {"motion": "move", "video": "render"}
+BUNDLE = "model.json"  # what a folder of both stages with shared components says about itself
 WEIGHTS = ("vae", "transformer", "text_encoder")  # the components that have some
 DEFAULT_STEPS = 30
 DEFAULT_GUIDANCE = Scales(image=1.5, text=7.5)  # InstructPix2Pix's; the paper gives none
@@ -86,7 +87,9 @@ class StageInfo:
             fix = f"throughmask {VERBS[stage]} needs one made for --stage {stage}; this one is for {VERBS[other]}"
             raise SampleError(f"{root} is a checkpoint of the other stage", seen=other, fix=fix)
         try:
-            configs = [_read_json(root / name / "config.json", root) for name in ("vae", "transformer")]
+            configs = [
+                _read_json(component_folder(root, name) / "config.json", root) for name in ("vae", "transformer")
+            ]
             info = cls.of_configs(index, *configs)
         except (KeyError, TypeError, ValueError) as error:
             if isinstance(error, ThroughMaskError):
@@ -144,6 +147,12 @@ class StageInfo:
                 )
 
 
+def component_folder(root: Path, name: str) -> Path:
+    """Where a component of a checkpoint lies: in its folder, or beside it in a bundle, whose stages share one copy."""
+    beside = root.parent / name
+    return beside if (root.parent / BUNDLE).is_file() and not (root / name).is_dir() else root / name
+
+
 @contextmanager
 def new_checkpoint_folder(out: str | Path, *, force: bool = False) -> Iterator[Path]:
     """As `files.new_folder`, for a checkpoint; with `force` it replaces checkpoints only."""
@@ -159,7 +168,8 @@ def _read_json(path: Path, root: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        problem = f"{root} is not a checkpoint of a stage: it has no {path.relative_to(root)}"
+        name = path.relative_to(root) if path.is_relative_to(root) else path
+        problem = f"{root} is not a checkpoint of a stage: it has no {name}"
         raise SampleError(problem, fix="give a folder made by throughmask init or train") from None
     except (OSError, ValueError) as error:
         raise SampleError(f"{path} cannot be read", seen=str(error)) from None
@@ -169,7 +179,7 @@ def _read_json(path: Path, root: Path) -> dict[str, Any]:
 
 
 def _check_component(root: Path, name: str, listed: object) -> None:
-    folder = root / name
+    folder = component_folder(root, name)
     if not folder.is_dir() or not (isinstance(listed, list) and listed and listed[0]):
         raise SampleError(f"{root} lacks its component {name!r}", fix="copy the whole folder, or make it again")
     if name not in WEIGHTS:

@@ -55,17 +55,38 @@ def make_stage(
     if num_masked_blocks is not None and (num_masked_blocks < 0 or (limit and num_masked_blocks > limit)):
         problem = f"masked blocks are 0 to {limit or 'all'} of the base's blocks"
         raise InvalidValueError(problem, seen=num_masked_blocks)
-    settings.setdefault("num_ids", named(settings.get("palette", "ours")).num_objects)
     backbone, components = load_base(base, seed=seed)
+    return stage_on(
+        backbone,
+        components,
+        stage,
+        num_masked_blocks=num_masked_blocks,
+        recipe_name=recipe_name,
+        seed=seed,
+        **settings,
+    )
+
+
+def stage_on(
+    backbone: Backbone,
+    components: dict[str, Any],
+    stage: str,
+    *,
+    num_masked_blocks: int | None = None,
+    recipe_name: str = "paper",
+    seed: int = 0,
+    **settings: Any,
+) -> StagePipeline:
+    """As `make_stage`, on the components of a base that is in memory; its denoiser is replaced, the rest is shared."""
+    settings.setdefault("num_ids", named(settings.get("palette", "ours")).num_objects)
     denoiser = components["transformer"]
     blocks = 0 if stage == "motion" else num_masked_blocks
     if blocks is None:
         blocks = max(1, len(denoiser.blocks) // 4)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # the insides of new layers are random
-        build = {"cond_latents": COND_LATENTS, "num_masked_blocks": blocks}
-        components["transformer"] = backbone.build(denoiser, **build)
-    pipeline = PIPELINES[stage](**components, recipe=recipe_name, **settings)
+        changed = backbone.build(denoiser, cond_latents=COND_LATENTS, num_masked_blocks=blocks)
+    pipeline = PIPELINES[stage](**{**components, "transformer": changed}, recipe=recipe_name, **settings)
     assert pipeline.info.stage == stage  # reading the settings checks them
     return pipeline
 

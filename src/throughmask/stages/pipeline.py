@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -18,7 +19,7 @@ from ..backbones import wan as _wan  # noqa: F401 (diffusers finds a component's
 from ..errors import InvalidValueError, SampleError
 from ..nn.guidance import Condition, Guidance
 from ..types import exact_fps
-from .checkpoint import StageInfo
+from .checkpoint import WEIGHTS, StageInfo, component_folder
 from .conditioning import REPEATS, Encoders, Repeat, global_prompt
 from .sampling import SCHEDULES, sample_latents, seeded_noise
 
@@ -73,7 +74,8 @@ class StagePipeline(DiffusionPipeline, WanLoraLoaderMixin):
         dtype: of the denoiser, and of VAE and text encoder except that these stay float32 beside a float16 denoiser.
         Raises SampleError for a folder that is not such a checkpoint.
         """
-        StageInfo.read(folder, cls.stage)
+        info = StageInfo.read(folder, cls.stage)
+        kwargs = {**_shared(Path(folder), info.layout.components, autocast_dtype(dtype)), **kwargs}
         dtypes = {"transformer": dtype, "default": autocast_dtype(dtype)}
         try:
             return super().from_pretrained(str(folder), use_safetensors=True, dtype=dtypes, **kwargs)
@@ -156,6 +158,20 @@ class StagePipeline(DiffusionPipeline, WanLoraLoaderMixin):
             )
         self.maybe_free_model_hooks()
         return latents
+
+
+def _shared(root: Path, names: Sequence[str], dtype: torch.dtype) -> dict[str, Any]:
+    """The components that lie beside a stage's folder in a bundle; diffusers looks for them inside only."""
+    index = DiffusionPipeline.load_config(str(root))
+    found = {}
+    for name in names:
+        folder = component_folder(root, name)
+        if folder.parent != root:
+            library, kind = index[name]
+            loader = getattr(importlib.import_module(library), kind)
+            options = {"use_safetensors": True, "torch_dtype": dtype} if name in WEIGHTS else {}
+            found[name] = loader.from_pretrained(str(folder), **options)
+    return found
 
 
 def hide_loading_bars() -> None:

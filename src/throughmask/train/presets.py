@@ -7,10 +7,13 @@ import difflib
 import types
 import typing
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from ..errors import InvalidValueError
+from .stage import StageConfig
 from .vae import VAEConfig
+from .words import WordsConfig
 
 Config = TypeVar("Config")
 
@@ -20,7 +23,134 @@ def toybox_vae() -> VAEConfig:
     return VAEConfig()
 
 
-PRESETS: dict[str, Callable[[], Any]] = {"toybox-vae": toybox_vae}
+def toybox_words() -> WordsConfig:
+    """The bundled text encoder and segmenter, learnt together: what a phrase looks like, and what a text says."""
+    return WordsConfig()
+
+
+def toybox_base() -> StageConfig:
+    """The bundled text-to-video base, which both stages start from."""
+    return StageConfig(
+        stage="base",
+        base="",
+        data="toybox:0..39999",
+        out="out/toybox-base",
+        cache="out/toybox-latents",
+        variants=3,
+        flips=True,
+        phrasings=4,
+        batch=256,
+        lr=1e-3,
+        warmup=500,
+        decay=0.3,
+        compile=True,
+    )
+
+
+def toybox_motion() -> StageConfig:
+    """The bundled stage 1."""
+    return replace(toybox_base(), stage="motion", out="out/toybox-motion", base="out/toybox-base/model")
+
+
+def toybox_video() -> StageConfig:
+    """The bundled stage 2; half of its blocks are masked."""
+    return replace(toybox_motion(), stage="video", out="out/toybox-video", blocks=4)
+
+
+def paper_dit() -> StageConfig:
+    """The paper's DiT (Sec. 10): 4 B parameters, 256×256, 128 frames at 24 fps (129 here: a causal VAE takes 4k + 1),
+    K = 10, batch 32, learning rate 2e-5 constant after 2,000 steps of warm-up, 50,000 steps, for either stage.
+
+    Its base is private: `--stage base` trains one of that shape, or `--base` names another. The paper does not say:
+    the optimiser, weight decay, averaging, and the width, which follows from 4 B parameters in 40 blocks.
+    """
+    return StageConfig(
+        stage="motion",
+        base="out/paper-dit-base/model",
+        data="data",
+        out="out/paper-dit",
+        cache="out/paper-dit-latents",
+        width=2560,
+        layers=40,
+        heads=20,
+        ffn=10240,
+        blocks=10,
+        size=(256, 256),
+        frames=129,
+        fps="24",
+        variants=3,
+        batch=32,
+        lr=2e-5,
+        warmup=2000,
+        steps=50_000,
+        parallel="fsdp",
+        checkpointing=True,
+        compile=True,
+        held_out="data-held-out",
+    )
+
+
+def wan_lora() -> StageConfig:
+    """Either stage on Wan 2.1 1.3B: adapters on its attention, the new layers and channels in full."""
+    return StageConfig(
+        stage="motion",
+        base="Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
+        data="data",
+        out="out/wan-1.3b",
+        cache="out/wan-1.3b-latents",
+        size=(480, 832),
+        frames=81,
+        fps="16",
+        variants=3,
+        steps=5000,
+        batch=8,
+        accumulate=8,
+        lr=1e-4,
+        warmup=100,
+        lora=32,
+        checkpointing=True,
+        compile=True,
+        save_every=250,
+        sheet_every=500,
+        log_every=10,
+        held_out="data-held-out",
+    )
+
+
+def overfit() -> StageConfig:
+    """A few Samples learnt by heart on a CPU: the quickest check that a change still learns."""
+    return StageConfig(
+        data="synthetic:0..3",
+        base="tiny-wan",
+        out="out/overfit",
+        cache="out/overfit-latents",
+        size=(64, 64),
+        frames=9,
+        batch=4,
+        steps=1000,
+        lr=3e-3,
+        warmup=50,
+        decay=0.5,
+        drop=0.0,
+        dtype="float32",
+        ema=0.99,
+        save_every=500,
+        sheet_every=500,
+        held_out="synthetic:0..3",
+        workers=0,
+    )
+
+
+PRESETS: dict[str, Callable[[], Any]] = {
+    "toybox-vae": toybox_vae,
+    "toybox-words": toybox_words,
+    "toybox-base": toybox_base,
+    "toybox-motion": toybox_motion,
+    "toybox-video": toybox_video,
+    "paper-dit": paper_dit,
+    "wan-1.3b-lora": wan_lora,
+    "overfit": overfit,
+}
 
 
 def preset(name: str) -> Any:

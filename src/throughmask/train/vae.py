@@ -13,10 +13,11 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from diffusers import AutoencoderKLWan
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -24,6 +25,8 @@ from torch.nn.parallel import DistributedDataParallel
 from .. import palette
 from ..errors import InvalidValueError
 from ..files import new_folder
+from ..nn.statistics import LatentStatistics
+from . import vae_passes
 from .clips import Clips, make_clips
 
 Say = Callable[[str], None]
@@ -33,8 +36,9 @@ Say = Callable[[str], None]
 class VAEConfig:
     """clips: see clips.make_clips, kept in cache. minutes, steps: it stops at whichever comes first. batch: clips of
     `frames` frames cut to `crop` pixels, on each process; half of them are painted in colours. init: a VAE folder to
-    go on from. kl: weight of the prior.
-    statistics: clips that the latents' mean and deviation are measured on. dtype: float32 or bfloat16 (autocast)."""
+    go on from. Weights: kl of the prior, snap of `snap_loss`, balance of `imbalance`. statistics: whole clips that the
+    latents' mean and deviation are measured on. dtype: float32 or bfloat16 (autocast). compile, channels_last: faster
+    on some machines; `benchmarks/toybox_vae.py --speed` tells."""
 
     out: str = "out/toybox-vae"
     clips: str = "toybox:0..1999"
@@ -51,10 +55,14 @@ class VAEConfig:
     z_dim: int = 16
     blocks: int = 1
     kl: float = 1e-6
+    snap: float = 0.0
+    balance: float = 0.0
     ema: float = 0.999
-    statistics: int = 256
+    statistics: int = 1024
     palette: str = "ours"
     dtype: str = "float32"
+    compile: bool = False
+    channels_last: bool = False
     device: str = "auto"
     workers: int = 1
     seed: int = 0
@@ -74,57 +82,124 @@ class VAEConfig:
         palette.named(self.palette)
 
 
+class Batch(NamedTuple):
+    """x: B 3 T H W in -1..1; the first half is pixels, the second labels painted. ids: the palette's, B/2 T H W."""
+
+    x: Tensor
+    ids: Tensor
+
+
 class Autoencode(nn.Module):
-    """One training forward, as a module so that DDP sees it: B 3 T H W in -1..1 -> the same again, and its prior."""
+    """One training forward, as a module so that DDP sees it: x -> the same again, latents' means, their prior."""
 
     def __init__(self, vae: AutoencoderKLWan) -> None:
         super().__init__()
         self.vae = vae
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        posterior = self.vae.encode(x).latent_dist
-        return self.vae.decode(posterior.sample()).sample, posterior.kl()
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        posterior = vae_passes.encode(self.vae, x)
+        z = posterior.mean + posterior.std * torch.randn_like(posterior.mean)
+        return vae_passes.decode(self.vae, z), posterior.mean, posterior.kl()
+
+
+class VAELearner:
+    """The VAE, its average, and one step of training."""
+
+    def __init__(self, config: VAEConfig, device: torch.device, world: int = 1) -> None:
+        torch.set_flush_denormal(True)  # on the CPU, gradients of almost nothing made steps five times slower
+        torch.backends.cudnn.benchmark = (
+            True  # shapes never change, and its first guesses for narrow 3D layers are poor
+        )
+        self.config, self.device = config, device
+        self.vae = _start(config).to(device)
+        if config.channels_last:
+            _to_channels_last(self.vae)
+        self.average = copy.deepcopy(self.vae).requires_grad_(False)
+        self.model: nn.Module = Autoencode(self.vae)
+        if config.compile:
+            self.model.compile(fullgraph=True)
+        if world > 1:
+            ids = [device.index] if device.type == "cuda" else None
+            self.model = DistributedDataParallel(self.model, device_ids=ids)
+        fused = device.type == "cuda"
+        self.optimiser = torch.optim.AdamW(
+            self.vae.parameters(), lr=config.lr, betas=(0.9, 0.99), weight_decay=0.0, fused=fused
+        )
+        colours = torch.tensor(palette.named(config.palette).colours, dtype=torch.float32, device=device)
+        self.colours_K3 = colours / 127.5 - 1
+
+    def step(self, batch: Batch, rate: float, decay: float) -> Tensor:
+        """Learn from one batch at learning rate `rate`; the average keeps `decay` of itself. Returns the loss."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        x = batch.x.contiguous(memory_format=torch.channels_last_3d) if self.config.channels_last else batch.x
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.dtype == "bfloat16"):
+            y, latents, kl = self.model(x)
+        error = (cut_where_right(y.float(), x) - x).abs()
+        loss = error.mean() + error.square().mean() + self.config.kl * kl.float().mean()
+        if self.config.snap:
+            loss = loss + self.config.snap * snap_loss(y[len(y) // 2 :].float(), batch.ids, self.colours_K3)
+        if self.config.balance:
+            loss = loss + self.config.balance * imbalance(latents.float())
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.vae.parameters(), 1.0)
+        self.optimiser.step()
+        _average(self.average, self.vae, decay)
+        return loss.detach()
+
+
+def cut_where_right(y: Tensor, x: Tensor) -> Tensor:
+    """y cut to -1..1 only on the side where x is at the end: blacker than black is black, but not where x is grey.
+
+    Cut everywhere, a picture that is black all over would have no gradient, and training would never leave it.
+    """
+    cut = torch.where(x <= -1, y.clamp(min=-1), y)
+    return torch.where(x >= 1, cut.clamp(max=1), cut)
+
+
+def snap_loss(y: Tensor, ids: Tensor, colours_K3: Tensor) -> Tensor:
+    """How far decoded colours (B 3 T H W) are from snapping to their ids (B T H W): cross-entropy over the palette.
+
+    It asks only for the right side of the middle between two colours, so it acts at the edges of objects.
+    """
+    temperature = 0.25  # of squared distances in -1..1: two colours are at least 2 apart, so 8 of them
+    nearness = 2 * torch.einsum("bcthw,kc->bkthw", y, colours_K3) - colours_K3.square().sum(1).view(1, -1, 1, 1, 1)
+    return F.cross_entropy(nearness / temperature, ids)
+
+
+def imbalance(latents: Tensor) -> Tensor:
+    """How far each channel of latents B C F Y X is from mean 0 and deviation 1, in pixels and in colours each.
+
+    One normalisation serves both; without this it suits neither, as colours are mostly the one code of black.
+    """
+    halves = latents.unflatten(0, (2, -1)).transpose(1, 2).flatten(2)  # 2 C, and all positions
+    return (halves.mean(2).square() + (halves.std(2) - 1).square()).mean()
 
 
 def train_vae(config: VAEConfig, say: Say = print) -> dict[str, Any]:
     """Train, measure the latents' statistics, and write a diffusers folder to config.out. Returns what was reached."""
     rank, world, device = _processes(config)
     torch.manual_seed(config.seed + rank)
-    torch.set_flush_denormal(True)  # on the CPU, gradients of almost nothing made steps five times slower
     say = say if rank == 0 else (lambda text: None)
     clips = _shared_clips(config, rank, world)
     data = ClipBatches(clips, config, device, rank)
-    vae = _start(config).to(device)
-    average = copy.deepcopy(vae).requires_grad_(False)
-    model: nn.Module = Autoencode(vae)
-    if world > 1:
-        model = DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
-    optimiser = torch.optim.AdamW(vae.parameters(), lr=config.lr, betas=(0.9, 0.99), weight_decay=0.0)
+    learner = VAELearner(config, device, world)
     begun, step, loss = time.monotonic(), 0, torch.zeros((), device=device)
     while step < config.steps:
         progress = max(step / config.steps, (time.monotonic() - begun) / 60 / config.minutes)
         if _stop(progress >= 1, world, device):
             break
-        for group in optimiser.param_groups:
-            group["lr"] = config.lr * min(1.0, (step + 1) / config.warmup) * max(0.02, (1 - progress) ** 0.5)
-        x = data.batch()
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.dtype == "bfloat16"):
-            y, kl = model(x)
-        error = (y.float() - x).abs()
-        loss = error.mean() + error.square().mean() + config.kl * kl.mean()
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        optimiser.step()
+        rate = config.lr * min(1.0, (step + 1) / config.warmup) * max(0.02, (1 - progress) ** 0.5)
         step += 1
-        _average(average, vae, min(config.ema, step / (step + 10)))
+        loss = learner.step(data.batch(), rate, min(config.ema, step / (step + 10)))
         if step % 200 == 0 or step == config.steps:
             minutes = (time.monotonic() - begun) / 60
-            rate = step * config.batch * world / minutes / 60
-            say(f"step {step}  loss {loss.item():.4f}  {rate:.0f} clips/s  {minutes:.1f} min")
+            per_second = step * config.batch * world / minutes / 60
+            say(f"step {step}  loss {loss.item():.4f}  {per_second:.0f} clips/s  {minutes:.1f} min")
     result = {"steps": step, "loss": loss.item(), "minutes": (time.monotonic() - begun) / 60, "processes": world}
     if rank == 0:
-        average.eval()
+        average = learner.average.eval()
         mean, std = latent_statistics(average, data, config)
         average.register_to_config(latents_mean=mean, latents_std=std)
         save_vae(average, Path(config.out), {"config": asdict(config), **result})
@@ -135,8 +210,7 @@ def train_vae(config: VAEConfig, say: Say = print) -> dict[str, Any]:
 
 
 class ClipBatches:
-    """Random crops of random clips on the device: the first half pixels, the second half labels painted with the
-    palette.
+    """Random clips on the device, in random crops: the first half pixels, the second labels painted with the palette.
 
     Painted clips get their ids dealt anew, so that every colour of the palette is learnt.
     """
@@ -152,52 +226,62 @@ class ClipBatches:
         self.config, self.device = config, device
         self.generator = torch.Generator().manual_seed(config.seed * 1000 + rank)
 
-    def batch(self) -> Tensor:
-        """B 3 T H W in -1..1, float32."""
-        half = self.config.batch // 2
-        items = [self._pixels() for _ in range(half)] + [self._painted() for _ in range(half)]
-        x = torch.stack(items).permute(0, 4, 1, 2, 3).contiguous()  # channels last is several times slower here
-        return x.float() / 127.5 - 1
+    def batch(self, *, uncut: bool = False) -> Batch:
+        """Clips of the config's frames and crop; uncut: as much of them as the VAE takes."""
+        half, size = self.config.batch // 2, (self.config.frames, self.config.crop, self.config.crop)
+        if uncut:
+            T, H, W = self.labels.shape[1:]
+            size = (T - (T - 1) % 4, H - H % 8, W - W % 8)
+        pixels, labels = self._cut(self.pixels, half, size), self._cut(self.labels, half, size)
+        tables = torch.stack([self._deal() for _ in range(half)]).to(self.device)
+        ids = tables[torch.arange(half, device=self.device).view(-1, 1, 1, 1), labels.long()]
+        x = torch.cat([pixels, self.colours[ids]]).permute(0, 4, 1, 2, 3)
+        return Batch(x.contiguous().float() / 127.5 - 1, ids)  # channels last is several times slower on the CPU
 
-    def _pixels(self) -> Tensor:
-        return self._cut(self.pixels)
-
-    def _painted(self) -> Tensor:
+    def _deal(self) -> Tensor:
+        """A new id for each of 256, the background's excepted."""
         ids = torch.randperm(len(self.colours) - 1, generator=self.generator) + 1
-        table = torch.zeros(256, dtype=torch.long)
-        table[1:] = ids.repeat(1 + 255 // len(ids))[:255]
-        labels = self._cut(self.labels)
-        return self.colours[table.to(self.device)[labels.long()]]
+        return torch.cat([torch.zeros(1, dtype=torch.long), ids.repeat(1 + 255 // len(ids))[:255]])
 
-    def _cut(self, clips: Tensor) -> Tensor:
-        def draw(size: int, length: int) -> int:
-            return int(torch.randint(size - length + 1, (1,), generator=self.generator))
+    def _cut(self, clips: Tensor, num: int, size: tuple[int, int, int]) -> Tensor:
+        """`num` random pieces of random clips, half of them mirrored."""
 
-        n, t = draw(len(clips), 1), draw(clips.shape[1], self.config.frames)
-        y, x = draw(clips.shape[2], self.config.crop), draw(clips.shape[3], self.config.crop)
-        part = clips[n, t : t + self.config.frames, y : y + self.config.crop, x : x + self.config.crop]
-        return part.flip(2) if draw(2, 1) else part
+        def draw(length: int) -> Tensor:
+            return torch.randint(length, (num, 1, 1, 1), generator=self.generator)
+
+        corner = [draw(length - part + 1) for length, part in zip(clips.shape[1:4], size, strict=True)]
+        n, t, y, x, mirrored = torch.stack([draw(len(clips)), *corner, draw(2)]).to(self.device)
+        T, H, W = (torch.arange(part, device=self.device) for part in size)
+        columns = torch.where(mirrored.bool(), W.flip(0), W)
+        return clips[n, t + T.view(-1, 1, 1), y + H.view(-1, 1), x + columns]
 
 
 @torch.no_grad()
 def latent_statistics(vae: AutoencoderKLWan, data: ClipBatches, config: VAEConfig) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each latent channel over pixels and colours, half and half."""
+    """Mean and standard deviation of each latent channel over pixels and colours, half and half, of whole clips."""
     batches = -(-config.statistics // config.batch)
-    latents = [vae.encode(data.batch()).latent_dist.mode().double() for _ in range(batches)]
-    flat = torch.cat(latents).transpose(0, 1).flatten(1)
-    return flat.mean(1).tolist(), flat.std(1).tolist()
+    first, *more = (
+        LatentStatistics.of(vae.encode(data.batch(uncut=True).x).latent_dist.mode()) for _ in range(batches)
+    )
+    seen = sum(more, first)
+    return seen.mean().tolist(), seen.std().tolist()
 
 
 def save_vae(vae: AutoencoderKLWan, out: Path, record: dict[str, Any]) -> None:
     """A diffusers folder with weights in half precision, and train.json beside it; replaces an earlier one."""
+    half = copy.deepcopy(vae).half()
+    for parameter in half.parameters():
+        parameter.data = parameter.data.contiguous()  # safetensors takes no other layout
     with new_folder(out, force=True) as folder:
-        copy.deepcopy(vae).half().save_pretrained(folder, safe_serialization=True)
+        half.save_pretrained(folder, safe_serialization=True)
         (folder / "train.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 def _start(config: VAEConfig) -> AutoencoderKLWan:
     if config.init:
-        return AutoencoderKLWan.from_pretrained(config.init, use_safetensors=True).float()
+        vae = AutoencoderKLWan.from_pretrained(config.init, use_safetensors=True).float()
+        vae_passes.check_kind(vae)
+        return vae
     vae = AutoencoderKLWan(
         base_dim=config.base_dim,
         z_dim=config.z_dim,
@@ -212,6 +296,13 @@ def _start(config: VAEConfig) -> AutoencoderKLWan:
         vae.quant_conv.weight[config.z_dim :] *= 0.1
         vae.quant_conv.bias[config.z_dim :] = -6.0
     return vae
+
+
+def _to_channels_last(vae: nn.Module) -> None:
+    for parameter in vae.parameters():
+        layout = {4: torch.channels_last, 5: torch.channels_last_3d}.get(parameter.ndim)
+        if layout is not None:
+            parameter.data = parameter.data.contiguous(memory_format=layout)
 
 
 def _average(average: nn.Module, model: nn.Module, decay: float) -> None:

@@ -1,0 +1,259 @@
+"""Times training steps: samples a second, model FLOPs utilisation, memory; the loop's own code on random latents.
+
+    python benchmarks/train.py --shapes toybox-motion toybox-video wan-video --out out/train
+    torchrun --nproc-per-node 4 benchmarks/train.py --shapes toybox-video --out out/train-4
+    torchrun --nproc-per-node 2 benchmarks/train.py --shapes wan-video --parallel fsdp --out out/train-fsdp
+    python benchmarks/train.py --shapes tiny --steps 2 --compile false         # on a CPU
+
+Batches are gathered from rows in the CPU's memory and copied ahead by a thread, as from a cache on disk. FLOPs are
+counted by train.flops (without recomputation); the peak is that of the device (train.flops.PEAKS). The first steps,
+which compile, are not timed. Two objects cover 30 % of each frame, with local prompts of 16 tokens.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler, WanTransformer3DModel
+from torch import Tensor
+
+from throughmask.backbones.wan import BACKBONE
+from throughmask.stages.recipes import COND_LATENTS, recipe
+from throughmask.train.batches import Batch, Batches
+from throughmask.train.devices import Processes
+from throughmask.train.flops import peak_flops, train_flops
+from throughmask.train.learner import Learner
+from throughmask.train.stage import StageConfig
+
+ITEMS, LOCAL = 64, 16
+
+
+@dataclass(frozen=True)
+class Shape:
+    """latents: C F Y X. text: tokens of a global prompt, and their width. batch: on each process."""
+
+    stage: str
+    width: int
+    heads: int
+    layers: int
+    ffn: int
+    blocks: int
+    latents: tuple[int, int, int, int]
+    text: tuple[int, int]
+    batch: int
+    checkpointing: bool = False
+
+
+TOYBOX = Shape("motion", 256, 4, 8, 1024, 0, (16, 7, 32, 32), (128, 192), 64)
+SHAPES = {
+    "toybox-motion": TOYBOX,
+    "toybox-video": replace(TOYBOX, stage="video", blocks=4),
+    "toybox-wide": replace(TOYBOX, width=512, heads=8, layers=12, ffn=2048),
+    "wan-video": Shape("video", 1536, 12, 30, 8960, 10, (16, 21, 60, 104), (512, 4096), 1, checkpointing=True),
+    "tiny": Shape("video", 24, 2, 2, 32, 1, (16, 2, 8, 8), (16, 32), 2),
+}
+
+
+class RandomItems:
+    """Stands for a cache of latents (train.latents.LatentItems): rows in memory, gathered in the same way."""
+
+    def __init__(self, shape: Shape) -> None:
+        generator = torch.Generator().manual_seed(0)
+        C, F, Y, X = shape.latents
+        self.fields = {
+            "video": torch.randn((ITEMS, C, F, Y, X), generator=generator).half(),
+            "motion": torch.randn((ITEMS, 1, C, F, Y, X), generator=generator).half(),
+            "image": torch.randn((ITEMS, C, 1, Y, X), generator=generator).half(),
+            "first": torch.randn((ITEMS, C, 1, Y, X), generator=generator).half(),
+        }
+        y, x = Y // 2, X // 2
+        labels = torch.zeros(F, y, x, dtype=torch.uint8)
+        side = max(1, round((0.15 * y * x) ** 0.5))
+        labels[:, :side, :side], labels[:, -side:, -side:] = 1, 2
+        self.fields["tokens"] = labels.flatten().expand(ITEMS, 1, -1)
+        bits = torch.where(labels.flatten() == 1, 128, torch.where(labels.flatten() == 2, 64, 0)).to(torch.uint8)
+        self.fields["sees"] = bits[:, None].expand(ITEMS, 1, -1, 1)
+        self.text = torch.randn(shape.text, generator=generator).half()
+
+    def __len__(self) -> int:
+        return ITEMS
+
+    def rows(self, name: str, items: Sequence[int], variants: Sequence[int] | None = None) -> Tensor:
+        field = self.fields[name]
+        return torch.stack([field[item] if variants is None else field[item, 0] for item in items])
+
+    def texts(self, items: Sequence[int], phrasings: Sequence[int], column: int) -> tuple[Tensor, Tensor]:
+        text = self.text[: len(self.text) // 2].expand(len(items), -1, -1)
+        return text, torch.ones(text.shape[:2], dtype=torch.bool)
+
+    def local(self, items: Sequence[int], phrasings: Sequence[int], num_objects: int) -> tuple[Tensor, Tensor]:
+        text = self.text[:LOCAL].expand(len(items), num_objects, -1, -1)
+        return text, torch.ones(text.shape[:3], dtype=torch.bool)
+
+    def num_phrasings(self, item: int) -> int:
+        return 1
+
+    def empty_text(self) -> tuple[Tensor, Tensor]:
+        return self.text[None, :1], torch.ones(1, 1, dtype=torch.bool)
+
+
+class Tokenizer:
+    """All that a batch asks of one."""
+
+    def __init__(self, longest: int) -> None:
+        self.model_max_length = longest
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=["toybox-motion", "toybox-video"])
+    parser.add_argument("--batch", type=int, help="on each process, instead of the shape's")
+    parser.add_argument("--steps", type=int, default=40, help="that are timed")
+    parser.add_argument("--warm", type=int, default=8, help="steps before those")
+    parser.add_argument("--parallel", choices=("ddp", "fsdp"), default="ddp")
+    parser.add_argument("--compile", choices=("true", "false"), default="true")
+    parser.add_argument("--checkpointing", choices=("true", "false"))
+    parser.add_argument("--out", type=Path, help="write PATH.json and PATH.md")
+    args = parser.parse_args()
+    processes = Processes.join()
+    rows = [measure(name, args, processes) for name in args.shapes]
+    if processes.rank:
+        return
+    cuda = processes.device.type == "cuda"
+    machine = torch.cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} threads"
+    result = {
+        "machine": f"{processes.world} × {machine}",
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+    result["rows"] = rows
+    table = to_table(result)
+    print(table)
+    if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        args.out.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
+        args.out.with_suffix(".md").write_text(table)
+
+
+def measure(name: str, args: argparse.Namespace, processes: Processes) -> dict[str, Any]:
+    shape = SHAPES[name]
+    per_process = args.batch or shape.batch
+    cuda = processes.device.type == "cuda"
+    config = StageConfig(
+        stage=shape.stage,
+        batch=per_process * processes.world,
+        dtype="bfloat16" if cuda else "float32",
+        compile=args.compile == "true",
+        checkpointing=shape.checkpointing if args.checkpointing is None else args.checkpointing == "true",
+        parallel=args.parallel,
+        lr=1e-4,
+    )
+    denoiser = build(shape)
+    objective = BACKBONE.objective(FlowMatchEulerDiscreteScheduler(shift=3.0))
+    batches = Batches(
+        RandomItems(shape),  # type: ignore[arg-type]
+        shape.stage,
+        recipe("paper"),
+        BACKBONE,
+        Tokenizer(shape.text[0]),
+        objective,
+        batch=config.batch,
+        accumulate=1,
+        variants=1,
+        drop=0.05,
+        seed=0,
+        rank=processes.rank,
+        world=processes.world,
+    )
+    if cuda:
+        torch.cuda.reset_peak_memory_stats()
+    learner = Learner(config, BACKBONE, objective, denoiser, processes)
+    parts = batches.iterate(0, processes.device)
+    share: list[Batch] = []
+    for step in range(args.warm + args.steps):
+        if step == args.warm:
+            begun = _now(processes)
+        share = next(parts)
+        loss, _ = learner.step(step, share, config.lr)
+    seconds = (_now(processes) - begun) / args.steps
+    parts.close()
+    condition = share[-1].condition
+    flops = config.batch * train_flops(
+        denoiser,
+        tokens=share[-1].clean[0, 0].numel() // 4,
+        text=condition.text.shape[1],
+        local=None if condition.local is None else condition.local.shape[1] * condition.local.shape[2],
+        squared_runs=None if share[-1].plan is None else share[-1].squared_runs,
+    )
+    peak = peak_flops(processes.device)
+    row = {
+        "shape": name,
+        "parameters": sum(value.numel() for value in denoiser.parameters()),
+        "tokens": share[-1].clean[0, 0].numel() // 4,
+        "batch": config.batch,
+        "parallel": args.parallel if processes.world > 1 else "",
+        "milliseconds": 1000 * seconds,
+        "samples_per_second": config.batch / seconds,
+        "tflops": flops / seconds / 1e12,
+        "mfu": flops / seconds / (peak * processes.world) if peak else None,
+        "gib": torch.cuda.max_memory_allocated() / 2**30 if cuda else None,
+        "loss": float(loss),
+    }
+    if processes.rank == 0:
+        print(json.dumps(row), flush=True)
+    del learner, denoiser
+    torch.cuda.empty_cache()
+    return row
+
+
+def build(shape: Shape) -> Any:
+    """The stage's denoiser with random weights, the added layers too: zeros would be as fast, but say less."""
+    torch.manual_seed(0)
+    base = WanTransformer3DModel(
+        num_attention_heads=shape.heads,
+        attention_head_dim=shape.width // shape.heads,
+        in_channels=shape.latents[0],
+        out_channels=shape.latents[0],
+        text_dim=shape.text[1],
+        ffn_dim=shape.ffn,
+        num_layers=shape.layers,
+    )
+    return BACKBONE.build(base, cond_latents=COND_LATENTS, num_masked_blocks=shape.blocks)
+
+
+def to_table(result: dict[str, Any]) -> str:
+    lines = [
+        f"{result['machine']}, torch {result['torch']}, Python {result['python']}",
+        "",
+        "| shape | parameters | tokens | batch | ms a step | samples/s | TFLOP/s | MFU | GiB |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in result["rows"]:
+        name = " ".join(filter(None, (row["shape"], row["parallel"])))
+        mfu = "" if row["mfu"] is None else f"{row['mfu']:.1%}"
+        memory = "" if row["gib"] is None else f"{row['gib']:.1f}"
+        lines.append(
+            f"| {name} | {row['parameters'] / 1e6:.1f} M | {row['tokens']:,} | {row['batch']}"
+            f" | {row['milliseconds']:.1f} | {row['samples_per_second']:,.1f} | {row['tflops']:.3g} | {mfu}"
+            f" | {memory} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _now(processes: Processes) -> float:
+    if processes.device.type == "cuda":
+        torch.cuda.synchronize()
+    processes.wait()
+    return time.perf_counter()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,200 @@
+"""Batches of cached items. What is drawn at a step follows from the seed and the step alone: resuming is exact."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..backbones import Backbone
+from ..nn.guidance import Condition, draw_drops, drop
+from ..nn.objective import Objective
+from ..nn.plan import SortPlan
+from ..stages.conditioning import join_motion, join_video
+from ..stages.recipes import Recipe
+from .latents import LatentItems
+
+AHEAD = 2  # batches that are made while the device computes
+
+
+class Batch(NamedTuple):
+    """clean: B C F Y X, what is to be learnt. time: B. squared_runs: of masked self-attention, for one sample."""
+
+    clean: Tensor
+    time: Tensor
+    condition: Condition
+    plan: SortPlan | None
+    squared_runs: float
+
+
+class Rows(NamedTuple):
+    """What a batch is made of, as it was cached: half precision, stills not repeated in time, nothing null yet.
+
+    plan: of the labels with null ones; its run lengths stay on the CPU.
+    """
+
+    clean: Tensor
+    time: Tensor
+    drop_image: Tensor
+    drop_text: Tensor
+    text: Tensor
+    image: Tensor | None = None
+    first: Tensor | None = None
+    motion: Tensor | None = None
+    label: Tensor | None = None
+    sees: Tensor | None = None
+    local: Tensor | None = None
+    key_mask: Tensor | None = None
+    plan: SortPlan | None = None
+
+    def pinned(self) -> Rows:
+        """In memory that a GPU can fetch from while it computes."""
+        return self._each(lambda part: part.pin_memory())
+
+    def to(self, device: torch.device) -> Rows:
+        return self._each(lambda part: part.to(device, non_blocking=True))
+
+    def _each(self, move: Callable[[Tensor], Tensor]) -> Rows:
+        moved: dict[str, Any] = {name: move(part) for name, part in self._asdict().items() if isinstance(part, Tensor)}
+        if self.plan is not None:
+            parts = ("order", "inverse", "starts", "lengths")
+            moved["plan"] = self.plan._replace(**{name: move(getattr(self.plan, name)) for name in parts})
+        return self._replace(**moved)
+
+
+class Draws(NamedTuple):
+    """What is drawn for the samples of a step: an item, the variant of its labels, a phrasing, a time, what is null."""
+
+    items: list[int]
+    variants: Tensor
+    phrasings: Tensor
+    time: Tensor
+    drop_image: Tensor
+    drop_text: Tensor
+
+
+def draw(seed: int, step: int, batch: int, num_items: int, num_variants: int, objective: Objective, p: float) -> Draws:
+    """The draws of a whole batch, the same on every process. Each item comes once before any comes again."""
+    places = range(step * batch, (step + 1) * batch)
+    epochs = {place // num_items for place in places}
+    orders = {epoch: np.random.default_rng((seed, 1, epoch)).permutation(num_items) for epoch in epochs}
+    items = [int(orders[place // num_items][place % num_items]) for place in places]
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
+    variants = torch.randint(num_variants, (batch,), generator=generator)
+    phrasings = torch.randint(1 << 30, (batch,), generator=generator)
+    time = objective.draw_times(batch, generator)
+    return Draws(items, variants, phrasings, time, *draw_drops(batch, p, generator))
+
+
+class Batches:
+    """The batches of this process, each step's share of the whole batch in `accumulate` parts.
+
+    stage: "base", "motion" or "video".
+    """
+
+    def __init__(
+        self,
+        items: LatentItems,
+        stage: str,
+        recipe: Recipe,
+        backbone: Backbone,
+        tokenizer: object,
+        objective: Objective,
+        *,
+        batch: int,
+        accumulate: int,
+        variants: int,
+        drop: float,
+        seed: int,
+        rank: int,
+        world: int,
+    ) -> None:
+        self.items, self.stage, self.recipe, self.backbone, self.tokenizer = items, stage, recipe, backbone, tokenizer
+        self.objective, self.size, self.accumulate = objective, batch, accumulate
+        self.variants, self.drop, self.seed, self.rank, self.world = variants, drop, seed, rank, world
+        self.empty = backbone.global_text(tokenizer, *items.empty_text())[0]
+
+    def iterate(self, first_step: int, device: torch.device) -> Generator[list[Batch]]:
+        """The parts of every step from `first_step` on. A thread reads ahead; joining them is the device's work."""
+
+        def gather(step: int) -> list[Rows]:
+            parts = self.gather(step)
+            return [part.pinned() for part in parts] if device.type == "cuda" else parts
+
+        with ThreadPoolExecutor(1) as pool:
+            waiting = [pool.submit(gather, first_step + k) for k in range(AHEAD)]
+            try:
+                for step in itertools.count(first_step + AHEAD):
+                    parts = waiting.pop(0).result()
+                    waiting.append(pool.submit(gather, step))
+                    yield [self.join(part.to(device)) for part in parts]
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def parts(self, step: int) -> list[Batch]:
+        """This process's share of a step, on the CPU."""
+        return [self.join(part) for part in self.gather(step)]
+
+    def gather(self, step: int) -> list[Rows]:
+        """This process's share of a step, read from the cache."""
+        draws = draw(self.seed, step, self.size, len(self.items), self.variants, self.objective, self.drop)
+        share = self.size // self.world
+        part = share // self.accumulate
+        first = self.rank * share
+        return [self._gather(draws, slice(k, k + part)) for k in range(first, first + share, part)]
+
+    def join(self, rows: Rows) -> Batch:
+        """The batch on the rows' device; what the network is told is joined as for sampling (stages.conditioning)."""
+        F = rows.clean.shape[2]
+        if self.stage == "motion":
+            assert rows.first is not None
+            assert rows.image is not None
+            condition = join_motion(rows.first, rows.image, rows.text, F)
+        elif self.stage == "base":
+            condition = Condition(rows.clean[:, :0], rows.text)
+        else:
+            assert rows.image is not None
+            regions = (rows.label, rows.sees, rows.local, rows.key_mask)
+            condition = join_video(self.recipe, rows.image, rows.motion, rows.text, F, *regions)
+        condition = drop(condition, self.empty.to(rows.text.device), image=rows.drop_image, text=rows.drop_text)
+        squared = 0.0 if rows.plan is None else float(rows.plan.runs.clamp(min=0).double().square().sum())
+        return Batch(rows.clean.float(), rows.time, condition, rows.plan, squared / len(rows.clean))
+
+    def _gather(self, draws: Draws, which: slice) -> Rows:
+        items, read = draws.items[which], self.items.rows
+        phrasings = [int(draws.phrasings[which][k]) % self.items.num_phrasings(item) for k, item in enumerate(items)]
+        told = self.items.texts(items, phrasings, 1 if self.stage == "motion" else 0)
+        rows = Rows(
+            read("motion", items, [0] * len(items)) if self.stage == "motion" else read("video", items),
+            draws.time[which],
+            draws.drop_image[which],
+            draws.drop_text[which],
+            self.backbone.global_text(self.tokenizer, *told),
+        )
+        if self.stage == "motion":
+            return rows._replace(first=read("first", items), image=read("image", items))
+        return rows if self.stage == "base" else self._video(rows, items, draws.variants[which].tolist(), phrasings)
+
+    def _video(self, rows: Rows, items: list[int], variants: list[int], phrasings: list[int]) -> Rows:
+        read = self.items.rows
+        rows = rows._replace(image=read("image", items))
+        if self.recipe.motion == "none":
+            return rows
+        if self.recipe.motion == "flow":
+            return rows._replace(motion=read("motion", items, [0] * len(items)))
+        rows = rows._replace(motion=read("motion", items, variants))
+        if self.recipe.mask_self:
+            label = torch.where(rows.drop_image[:, None], -1, read("tokens", items, variants).long())
+            rows = rows._replace(label=label, plan=SortPlan.of(label))
+        if self.recipe.mask_cross:
+            sees = torch.from_numpy(np.unpackbits(read("sees", items, variants).numpy(), axis=-1)).bool()
+            seen = sees.flatten(0, 1).any(0).nonzero()
+            num_objects = int(seen.max()) + 1 if len(seen) else 1
+            local, key_mask = self.items.local(items, phrasings, num_objects)
+            rows = rows._replace(sees=sees[..., :num_objects].contiguous(), local=local, key_mask=key_mask)
+        return rows

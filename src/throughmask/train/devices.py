@@ -1,0 +1,83 @@
+"""The processes of one training run, as torchrun starts them, and how a model is spread over them: DDP or FSDP2."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among all: its rank, how many there are, and its device."""
+
+    rank: int
+    world: int
+    device: torch.device
+
+    @classmethod
+    def join(cls, device: str = "auto") -> Processes:
+        """Who we are, by torchrun's variables; without torchrun, alone. device: auto, cpu or cuda."""
+        world, local = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("LOCAL_RANK", 0))
+        kind = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+        place = torch.device(kind, local) if kind == "cuda" else torch.device(kind)
+        if place.type == "cuda":
+            torch.cuda.set_device(place)
+        else:
+            torch.set_flush_denormal(True)  # on the CPU, gradients of almost nothing made steps five times slower
+        if world > 1 and not dist.is_initialized():
+            dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
+        return cls(int(os.environ.get("RANK", 0)), world, place)
+
+    def wait(self) -> None:
+        """Until all have come here."""
+        if self.world > 1:
+            dist.barrier()
+
+    def any(self, wish: bool) -> bool:
+        """Whether one of them wishes it. Clocks and disks differ: all stop at the same step, when one has to."""
+        if self.world == 1:
+            return wish
+        flag = torch.tensor(float(wish), device=self.device)
+        dist.all_reduce(flag, dist.ReduceOp.MAX)
+        return bool(flag)
+
+    def mean(self, value: Tensor) -> float:
+        """The mean over processes of one number."""
+        value = value.detach().double().clone()
+        if self.world > 1:
+            dist.all_reduce(value)
+        return float(value) / self.world
+
+
+def spread(model: nn.Module, denoiser: Any, processes: Processes, *, how: str, dtype: torch.dtype) -> nn.Module:
+    """The model, ready to train on all processes. model: what is called, around `denoiser`, whose `blocks` repeat.
+
+    how: "ddp" keeps a copy on each, "fsdp" shares parameters, gradients and optimiser state between them (FSDP2).
+    """
+    if how == "fsdp":
+        policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
+        mesh = dist.device_mesh.init_device_mesh(processes.device.type, (processes.world,))
+        for block in denoiser.blocks:
+            fully_shard(block, mesh=mesh, mp_policy=policy)
+        fully_shard(denoiser, mesh=mesh, mp_policy=policy)
+        return model
+    # Not told its device, DDP leaves inputs where they are: a sort plan's run lengths belong on the CPU.
+    return DistributedDataParallel(model) if processes.world > 1 else model
+
+
+def local(tensor: Tensor) -> Tensor:
+    """This process's part of a shared tensor, or the tensor."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A shared tensor, gathered from all processes, or the tensor."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

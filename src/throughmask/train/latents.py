@@ -1,0 +1,356 @@
+"""What the frozen networks make of Samples, made once: latents, token labels and text, in safetensors shards on disk.
+
+Both stages and their base read the same cache, so that a training loop waits for the denoiser alone. Shards are made
+by all processes side by side, appear whole, and are found again when a run is started a second time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ..backbones import Backbone
+from ..errors import InvalidValueError, SampleError
+from ..files import new_file
+from ..nn.grid import TokenGrid
+from ..nn.regions import token_regions
+from ..palette import Palette
+from ..stages.conditioning import Encoders, Repeat, still_latents
+from ..types import Labels, Pixels
+from .augment import flip, noisy
+from .devices import Processes
+from .flows import flip_wheel
+from .samples import Samples, Texts, open_samples
+
+PER_SHARD = 64
+ENCODE = 4  # items whose clips the VAE takes at once
+INDEX = "cache.json"
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class CacheConfig:
+    """What is cached. variants: of each label map, the clean one and noisy ones (what stage 1's mistakes look like).
+    flips: mirrored clips as items of their own. phrasings: of each scene's text, as far as the source has more."""
+
+    data: str
+    size: tuple[int, int]
+    frames: int
+    fps: str
+    motion: str = "labels"
+    variants: int = 1
+    flips: bool = False
+    phrasings: int = 1
+    seed: int = 0
+
+
+class Prepared(NamedTuple):
+    """A Sample before the frozen networks see it. labels: V T H W, the clean ones first; tokens, sees: what they are on
+    the token grid, V N and V N L. texts: one for each phrasing."""
+
+    pixels: Pixels
+    image: Pixels
+    labels: Labels
+    tokens: npt.NDArray[np.uint8]
+    sees: npt.NDArray[np.bool_]
+    flow: Pixels | None
+    texts: list[Texts]
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """The frozen networks and what decides how they are used."""
+
+    backbone: Backbone
+    encoders: Encoders
+    palette: Palette
+    num_ids: int
+    grid: TokenGrid
+    repeat: Repeat
+    device: torch.device
+
+    def fingerprint(self) -> dict[str, str]:
+        """What would make cached items stale, in words and numbers."""
+        parts = {name: getattr(self.encoders, name) for name in ("vae", "text_encoder")}
+        marks = {name: _fingerprint(part) for name, part in parts.items()}
+        words = self.encoders.tokenizer("a red ball rolls").input_ids
+        return {
+            **marks,
+            "tokenizer": str(words),
+            "repeat": self.repeat,
+            "palette": f"{self.palette.name}, {self.num_ids} ids",
+        }
+
+
+class LatentItems:
+    """Cached items by number. A shard is mapped, not read: only the rows that are asked for come into memory."""
+
+    def __init__(self, folder: Path, num_items: int) -> None:
+        self.folder, self.num_items = folder, num_items
+        self._shards: dict[int, dict[str, Tensor]] = {}
+
+    def __len__(self) -> int:
+        return self.num_items
+
+    def rows(self, name: str, items: Sequence[int], variants: Sequence[int] | None = None) -> Tensor:
+        """One field of several items, stacked: B ... variants: which one of each, for a field that has some."""
+        rows = [self._shard(item)[name][item % PER_SHARD] for item in items]
+        return torch.stack(rows if variants is None else [row[k] for row, k in zip(rows, variants, strict=True)])
+
+    def texts(self, items: Sequence[int], phrasings: Sequence[int], column: int) -> tuple[Tensor, Tensor]:
+        """Encoded prompts, padded to the longest: B S D, and B S. column: 0 the prompt, 1 the motion prompt."""
+        return _padded([self._text(item, k, column) for item, k in zip(items, phrasings, strict=True)])
+
+    def local(self, items: Sequence[int], phrasings: Sequence[int], num_objects: int) -> tuple[Tensor, Tensor]:
+        """Encoded local prompts of ids 1 to num_objects: B L S D, and B L S, False on padding and where no id is."""
+        pairs = zip(items, phrasings, strict=True)
+        padded, mask = _padded([self._text(item, k, 2 + index) for item, k in pairs for index in range(num_objects)])
+        return padded.unflatten(0, (len(items), num_objects)), mask.unflatten(0, (len(items), num_objects))
+
+    def num_phrasings(self, item: int) -> int:
+        spans = self._shard(item)["spans"][item % PER_SHARD]
+        return int((spans[:, 0, 1] > 0).sum())
+
+    def empty_text(self) -> tuple[Tensor, Tensor]:
+        """The empty prompt, encoded: 1 S D, and 1 S."""
+        states = load_file(self.folder / "empty.safetensors")["states"]
+        return states[None], torch.ones(1, len(states), dtype=torch.bool)
+
+    def _text(self, item: int, phrasing: int, column: int) -> Tensor:
+        shard = self._shard(item)
+        start, length = shard["spans"][item % PER_SHARD, phrasing, column].tolist()
+        return shard["text"][start : start + length]
+
+    def _shard(self, item: int) -> dict[str, Tensor]:
+        number = item // PER_SHARD
+        if number not in self._shards:
+            path = _path(self.folder, number)
+            try:
+                self._shards[number] = load_file(path)
+            except (OSError, SafetensorError) as error:
+                fix = "delete that file and start again: it will be made anew"
+                raise SampleError(f"{path} of the cache cannot be read", seen=str(error), fix=fix) from None
+        return self._shards[number]
+
+
+def make_latents(
+    config: CacheConfig, encoder: Encoder, folder: Path, processes: Processes, *, workers: int = 0, say: Say = print
+) -> LatentItems:
+    """The cached items of `config`, from `folder` as far as it holds them, else made there.
+
+    workers: processes beside each training process that read or render Samples; 0 does it here.
+
+    Raises SampleError for a folder that was cached differently (and says what differs) or a Sample that does not fit.
+    """
+    gl_device = processes.device.index if processes.device.type == "cuda" else None
+    source = open_samples(
+        config.data,
+        size=config.size,
+        frames=config.frames,
+        fps=config.fps,
+        phrasings=config.phrasings,
+        gl_device=gl_device,
+    )
+    num_items = len(source) * (1 + config.flips)
+    described = {"config": asdict(config) | {"source": source.describe()}, **encoder.fingerprint()}
+    if processes.rank == 0:
+        _claim(folder, json.loads(json.dumps(described)))
+        states, _ = _encode_texts(encoder, [""])
+        with new_file(folder / "empty.safetensors", force=True) as path:
+            save_file({"states": states[0].half()}, path)
+    processes.wait()
+    numbers = range(-(-num_items // PER_SHARD))
+    missing = [number for number in numbers if not _path(folder, number).is_file()][processes.rank :: processes.world]
+    if missing:
+        say(f"encoding {num_items} items into {folder}")
+        prepare = Prepare(source, config, encoder.grid, encoder.num_ids)
+        _make_shards(prepare, encoder, folder, num_items, missing, workers)
+    processes.wait()
+    return LatentItems(folder, num_items)
+
+
+def _claim(folder: Path, described: dict[str, Any]) -> None:
+    """Write down what the cache holds; refuse a folder that holds another."""
+    index = folder / INDEX
+    if index.is_file():
+        known = json.loads(index.read_text(encoding="utf-8"))
+        changed = sorted(_differences(known, described))
+        if changed:
+            fix = "name another folder for the cache, or delete this one"
+            raise SampleError(f"{folder} was cached with other settings", seen="; ".join(changed), fix=fix)
+        return
+    if folder.is_dir() and any(folder.iterdir()):
+        raise SampleError(f"{folder} is not a cache", fix="name another folder for the cache")
+    folder.mkdir(parents=True, exist_ok=True)
+    with new_file(index) as path:
+        path.write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
+
+
+def _differences(known: dict[str, Any], wanted: dict[str, Any]) -> Iterator[str]:
+    for key in known.keys() | wanted.keys():
+        before, now = known.get(key), wanted.get(key)
+        if isinstance(before, dict) and isinstance(now, dict):
+            yield from _differences(before, now)
+        elif before != now:
+            yield f"{key} was {before}, is {now}"
+
+
+def _make_shards(
+    prepare: Prepare, encoder: Encoder, folder: Path, num_items: int, numbers: Sequence[int], workers: int
+) -> None:
+    shards = [range(number * PER_SHARD, min((number + 1) * PER_SHARD, num_items)) for number in numbers]
+    every = [item for shard in shards for item in shard]
+    if workers == 0:
+        prepared: Iterator[Prepared] = map(prepare, every)
+        for number, shard in zip(numbers, shards, strict=True):
+            _write(encoder, folder, number, [next(prepared) for _ in shard])
+        return
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        # Only so many are asked for at once as are waited for: Samples are large.
+        waiting = [pool.submit(prepare, item) for item in every[: 4 * workers]]
+        asked = len(waiting)
+        for number, shard in zip(numbers, shards, strict=True):
+            ready = []
+            for _ in shard:
+                ready.append(waiting.pop(0).result())
+                if asked < len(every):
+                    waiting.append(pool.submit(prepare, every[asked]))
+                    asked += 1
+            _write(encoder, folder, number, ready)
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Reads or renders one item; a class, so that other processes can be handed it."""
+
+    source: Samples
+    config: CacheConfig
+    grid: TokenGrid
+    num_ids: int
+
+    def __call__(self, item: int) -> Prepared:
+        torch.set_num_threads(1)
+        config, source = self.config, self.source
+        index, flipped = divmod(item, 1 + config.flips)
+        sample, texts = source.item(index), source.texts(index)
+        if flipped:
+            sample, texts = flip(sample), [text.flipped() for text in texts]
+        assert sample.trajectory is not None
+        assert sample.video is not None
+        beyond = [k for k in sample.scene.ids if k > self.num_ids]
+        if beyond:
+            fix = "leave it out, or take a palette with more colours"
+            raise InvalidValueError(f"{source.name(index)} has ids above {self.num_ids}", seen=beyond, fix=fix)
+        rng = np.random.default_rng((config.seed, item))
+        clean = sample.trajectory.labels
+        labels = np.stack([clean, *(noisy(clean, rng) for _ in range(config.variants - 1))])
+        regions = [token_regions(torch.from_numpy(each)[None], self.grid, self.num_ids) for each in labels]
+        tokens = np.stack([label[0].numpy().astype(np.uint8) for label, _ in regions])
+        sees = np.stack([sees[0].numpy() for _, sees in regions])
+        flow = source.flow(index) if config.motion == "flow" else None
+        flow = flip_wheel(flow) if flow is not None and flipped else flow
+        return Prepared(sample.video.frames, sample.scene.image, labels, tokens, sees, flow, texts)
+
+
+def _write(encoder: Encoder, folder: Path, number: int, items: list[Prepared]) -> None:
+    groups = [encode_items(encoder, items[k : k + ENCODE]) for k in range(0, len(items), ENCODE)]
+    fields = {name: torch.cat([group[name] for group in groups]) for name in groups[0]}
+    fields |= _text_fields(encoder, items)
+    with new_file(_path(folder, number), force=True) as path:
+        save_file({name: tensor.contiguous() for name, tensor in fields.items()}, path)
+
+
+@torch.no_grad()
+def encode_items(encoder: Encoder, items: Sequence[Prepared]) -> dict[str, Tensor]:
+    """Items as tensors, n first. Latents in float16: video n C F Y X, motion n V C F Y X, and the stills image and
+    first n C 1|F Y X; on the token grid tokens uint8 n V N, and sees n V N bits of L ids."""
+    backbone, vae, device = encoder.backbone, encoder.encoders.vae, encoder.device
+    paint = encoder.palette.paint
+    stills = [
+        still_latents(backbone, vae, picture, encoder.grid.num_frames, encoder.repeat)
+        for item in items
+        for picture in (item.image, paint(item.labels[0, 0]))
+    ]
+    clips = [
+        np.stack([item.pixels, *([item.flow] if item.flow is not None else [paint(each) for each in item.labels])])
+        for item in items
+    ]
+    latents = backbone.encode(vae, torch.from_numpy(np.concatenate(clips)).to(device))
+    latents = latents.unflatten(0, (len(items), -1)).half().cpu()
+    still = torch.cat(stills).unflatten(0, (len(items), 2)).half().cpu()
+    return {
+        "video": latents[:, 0],
+        "motion": latents[:, 1:],
+        "image": still[:, 0],
+        "first": still[:, 1],
+        "tokens": torch.from_numpy(np.stack([item.tokens for item in items])),
+        "sees": torch.from_numpy(np.packbits(np.stack([item.sees for item in items]), axis=-1)),
+    }
+
+
+def _text_fields(encoder: Encoder, items: Sequence[Prepared]) -> dict[str, Tensor]:
+    """text: encoded prompts one after the other, each once. spans: n P 2+L 2, where each item's prompts start in it
+    and how long they are (0: there is none): the prompt, the motion prompt, the local prompts of ids 1 to L."""
+    num_phrasings = max(len(item.texts) for item in items)
+    spans = torch.zeros(len(items), num_phrasings, 2 + encoder.num_ids, 2, dtype=torch.int32)
+    wanted: dict[str, list[tuple[int, int, int]]] = {}
+    for row, item in enumerate(items):
+        for k, text in enumerate(item.texts):
+            prompts = (text.prompt, text.motion_prompt or text.prompt, *(prompt for _, prompt in text.objects))
+            for column, prompt in enumerate(prompts):
+                if column >= 2 and not prompt:
+                    continue  # an id that this scene does not have
+                wanted.setdefault(prompt, []).append((row, k, column))
+    pieces, start = [], 0
+    different = list(wanted)
+    for k in range(0, len(different), 256):
+        states, mask = _encode_texts(encoder, different[k : k + 256])
+        for prompt, state, kept in zip(different[k : k + 256], states, mask, strict=True):
+            piece = state[kept]
+            for place in wanted[prompt]:
+                spans[place] = torch.tensor([start, len(piece)])
+            pieces.append(piece)
+            start += len(piece)
+    return {"text": torch.cat(pieces), "spans": spans}
+
+
+@torch.no_grad()
+def _encode_texts(encoder: Encoder, prompts: list[str]) -> tuple[Tensor, Tensor]:
+    tokenizer, text_encoder = encoder.encoders.tokenizer, encoder.encoders.text_encoder
+    states, mask = encoder.backbone.encode_text(tokenizer, text_encoder, prompts)
+    return states.half().cpu(), mask.cpu()
+
+
+def _padded(states: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    lengths = torch.tensor([len(state) for state in states])
+    states = [state if len(state) else state.new_zeros(1, state.shape[1]) for state in states]
+    padded = torch.nn.utils.rnn.pad_sequence(list(states), batch_first=True)
+    return padded, torch.arange(padded.shape[1]) < lengths[:, None]
+
+
+def _path(folder: Path, number: int) -> Path:
+    return folder / f"{number:05d}.safetensors"
+
+
+def _fingerprint(network: torch.nn.Module) -> str:
+    """Of the weights, by a few numbers of each: reading all of a large text encoder would take minutes."""
+    digest = hashlib.sha256()
+    for name, value in network.state_dict().items():
+        flat = value.detach().flatten()
+        part = flat[:: max(1, len(flat) // 64)][:64].double().cpu().numpy()
+        digest.update(f"{name} {tuple(value.shape)}".encode() + part.tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,45 @@
+"""A bundle: both stages with one copy of what they share load as the checkpoints that they were made of."""
+
+import pytest
+import torch
+from tiny_stages import last_latents
+
+from throughmask.errors import SampleError
+from throughmask.stages.bundle import make_bundle
+from throughmask.stages.checkpoint import StageInfo
+from throughmask.stages.init import PIPELINES, make_stage, save_stage
+
+
+def test_a_bundle_loads_as_its_checkpoints(folders, sample, tmp_path):
+    make_bundle(tmp_path / "toys", folders["motion"], folders["paper"])
+    assert sorted(path.name for path in (tmp_path / "toys" / "video").iterdir()) == [
+        "model_index.json",
+        "scheduler",
+        "transformer",
+    ]
+    for stage, whole in (("motion", folders["motion"]), ("video", folders["paper"])):
+        bundled = tmp_path / "toys" / stage
+        assert StageInfo.read(bundled, stage) == StageInfo.read(whole, stage)
+        latents = []
+        for folder in (whole, bundled):
+            pipeline = PIPELINES[stage].from_pretrained(folder)
+            pipeline.set_progress_bar_config(disable=True)
+            latents.append(last_latents(pipeline, sample, seed=1))
+        assert torch.equal(*latents)
+
+
+def test_stages_on_different_bases_are_no_bundle(folders, tmp_path):
+    other = make_stage("tiny-wan", "video", frames=5, seed=3)
+    save_stage(other, tmp_path / "other")
+    with pytest.raises(SampleError, match=r"differ in their text_encoder .*model\.safetensors"):
+        make_bundle(tmp_path / "toys", folders["motion"], tmp_path / "other")
+    assert not (tmp_path / "toys").exists()
+
+
+def test_a_bundle_that_lost_a_part_says_so(folders, tmp_path):
+    import shutil
+
+    make_bundle(tmp_path / "toys", folders["motion"], folders["paper"])
+    shutil.rmtree(tmp_path / "toys" / "text_encoder")
+    with pytest.raises(SampleError, match="lacks its component 'text_encoder'"):
+        StageInfo.read(tmp_path / "toys" / "motion", "motion")

@@ -1,0 +1,334 @@
+"""Training a stage: it sees what sampling sees, resumes exactly, spreads over processes, and says what is wrong."""
+
+import json
+import os
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_runs import FRAMES, SIZE, losses_of
+
+from throughmask.backbones import backbone
+from throughmask.errors import InvalidValueError, OutputError, SampleError
+from throughmask.nn.objective import FlowMatching
+from throughmask.nn.plan import SortPlan
+from throughmask.palette import OURS
+from throughmask.stages.conditioning import motion_condition, video_condition
+from throughmask.stages.image_to_motion import ImageToMotionPipeline
+from throughmask.stages.init import make_stage
+from throughmask.stages.motion_to_video import MotionToVideoPipeline
+from throughmask.stages.recipes import RECIPES, recipe
+from throughmask.storage import load_sample
+from throughmask.train.batches import Batches, draw
+from throughmask.train.devices import Processes
+from throughmask.train.latents import PER_SHARD, CacheConfig, Encoder, make_latents
+from throughmask.train.presets import override, preset
+from throughmask.train.stage import StageConfig, learning_rate, train_stage
+from throughmask.types import Video
+
+CPU = Processes(0, 1, torch.device("cpu"))
+
+
+def quiet(text):
+    """Progress that nobody reads."""
+
+
+def run(settings, **more):
+    return train_stage(StageConfig(**{**settings, **more}), quiet)
+
+
+def encoder_of(pipeline):
+    info = pipeline.info
+    return Encoder(
+        info.backbone, pipeline.encoders, info.palette, info.num_ids, info.grid(FRAMES), "latents", CPU.device
+    )
+
+
+def cache_of(folder, **more):
+    return CacheConfig(**{"data": str(folder), "size": SIZE, "frames": FRAMES, "fps": "12", **more})
+
+
+def batches_of(items, pipeline, **more):
+    common = {"batch": 4, "accumulate": 1, "variants": 1, "drop": 0.0, "seed": 0, "rank": 0, "world": 1, **more}
+    info = pipeline.info
+    objective = info.backbone.objective(pipeline.scheduler)
+    return Batches(items, info.stage, info.recipe, info.backbone, pipeline.tokenizer, objective, **common)
+
+
+@pytest.fixture(scope="module")
+def samples(four_samples):
+    return [load_sample(folder) for folder in sorted(four_samples.iterdir())]
+
+
+@pytest.mark.parametrize("name", ["motion", *(name for name in RECIPES if name != "flow")])
+@torch.no_grad()
+def test_training_sees_what_sampling_sees(name, four_samples, samples, tmp_path):
+    stage = "motion" if name == "motion" else "video"
+    pipeline = make_stage("tiny-wan", stage, recipe_name="paper" if stage == "motion" else name, frames=FRAMES)
+    items = make_latents(cache_of(four_samples), encoder_of(pipeline), tmp_path / "cache", CPU, say=quiet)
+    batches = batches_of(items, pipeline)
+    (batch,) = batches.parts(0)
+    order = draw(0, 0, 4, 4, 1, FlowMatching(), 0.0).items
+    assert sorted(order) == [0, 1, 2, 3]
+    for row, item in enumerate(order):
+        sample = samples[item]
+        if stage == "motion":
+            expected = motion_condition(pipeline.info, pipeline.encoders, sample.scene, FRAMES, "latents")
+            clean = OURS.paint(sample.trajectory.labels)
+        else:
+            motion = sample.trajectory if recipe(name).motion == "labels" else None
+            expected = video_condition(pipeline.info, pipeline.encoders, sample.scene, motion, FRAMES, "latents")
+            clean = sample.video.frames
+        if expected.local is not None:  # what the encoder puts out on padding is never seen
+            expected = expected._replace(local=expected.local * expected.key_mask[..., None])
+        for field, (mine, theirs) in enumerate(zip(batch.condition, expected, strict=True)):
+            assert (mine is None) == (theirs is None), expected._fields[field]
+            if mine is None:
+                continue
+            mine = mine[row]
+            if field >= 3:  # columns of ids and of padding that only other samples of the batch need
+                for axis, size in enumerate(theirs[0].shape):
+                    assert not mine.narrow(axis, size, mine.shape[axis] - size).any()
+                    mine = mine.narrow(axis, 0, size)
+            # Stored in half precision.
+            torch.testing.assert_close(mine.to(theirs.dtype), theirs[0], atol=4e-3, rtol=2e-3)
+        latents = pipeline.info.backbone.encode(pipeline.vae, torch.tensor(clean)[None])[0]
+        torch.testing.assert_close(batch.clean[row].float(), latents, atol=4e-3, rtol=2e-3)
+    if batch.condition.label is not None:
+        assert all(map(torch.equal, batch.plan, SortPlan.of(batch.condition.label)))
+
+
+def test_draws_are_the_same_for_any_number_of_processes(four_samples, tmp_path):
+    pipeline = make_stage("tiny-wan", "video", frames=FRAMES)
+    config = cache_of(four_samples, variants=3, flips=True)
+    items = make_latents(config, encoder_of(pipeline), tmp_path / "cache", CPU, say=quiet)
+    assert len(items) == 8
+    more = {"variants": 3, "drop": 0.2, "batch": 8}
+    (whole,) = batches_of(items, pipeline, **more).parts(3)
+    shares = [
+        part
+        for rank in range(2)
+        for part in batches_of(items, pipeline, **more, accumulate=2, rank=rank, world=2).parts(3)
+    ]
+    assert len(shares) == 4
+    assert torch.equal(torch.cat([part.clean for part in shares]), whole.clean)
+    assert torch.equal(torch.cat([part.time for part in shares]), whole.time)
+    assert torch.equal(torch.cat([part.condition.label for part in shares]), whole.condition.label)
+    assert (whole.condition.label == -1).all(1).any()  # a null image
+    noisy, clean = (items.rows("motion", range(8), [variant] * 8) for variant in (1, 0))
+    assert not torch.equal(noisy, clean)
+    assert torch.equal(noisy[:, :, 0], clean[:, :, 0])  # frame 0 is given
+    seen = [item for step in range(4) for item in draw(1, step, 6, 8, 1, FlowMatching(), 0).items]
+    assert all(sorted(seen[k : k + 8]) == list(range(8)) for k in (0, 8, 16))
+    assert seen[:8] != seen[8:16]
+
+
+def test_a_flipped_item_is_the_mirrored_one(four_samples, tmp_path):
+    pipeline = make_stage("tiny-wan", "video", frames=FRAMES)
+    items = make_latents(cache_of(four_samples, flips=True), encoder_of(pipeline), tmp_path / "c", CPU, say=quiet)
+    plain, mirrored = (items.rows("tokens", [item], [0])[0].view(2, 2, 2) for item in (2, 3))
+    assert torch.equal(plain.flip(2) > 0, mirrored > 0)
+    assert not torch.equal(plain, mirrored)
+
+
+def test_a_cache_goes_on_where_it_stopped_and_says_why_it_is_stale(four_samples, tmp_path, monkeypatch):
+    monkeypatch.setattr("throughmask.train.latents.PER_SHARD", 2)
+    pipeline, folder = make_stage("tiny-wan", "video", frames=FRAMES), tmp_path / "cache"
+    config, encoder = cache_of(four_samples), encoder_of(pipeline)
+    items = make_latents(config, encoder, folder, CPU, say=quiet)
+    before = items.rows("video", range(4))
+    shards = sorted(folder.glob("0*.safetensors"))
+    kept = shards[0].stat().st_mtime_ns
+    shards[1].unlink()
+    again = make_latents(config, encoder, folder, CPU, workers=1, say=quiet)
+    assert torch.equal(again.rows("video", range(4)), before)
+    assert shards[0].stat().st_mtime_ns == kept
+    with pytest.raises(SampleError, match=r"other settings.*variants was 1, is 2"):
+        make_latents(replace(config, variants=2), encoder, folder, CPU, say=quiet)
+    with torch.no_grad():
+        pipeline.vae.quant_conv.bias += 1
+    with pytest.raises(SampleError, match="vae was"):
+        make_latents(config, encoder, folder, CPU, say=quiet)
+    shards[1].write_bytes(shards[1].read_bytes()[:-100])
+    with pytest.raises(SampleError, match=r"00001\.safetensors of the cache cannot be read.*delete that file"):
+        again.__class__(folder, 4).rows("video", [3])
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.txt").touch()
+    with pytest.raises(SampleError, match="is not a cache"):
+        make_latents(config, encoder, tmp_path / "other", CPU, say=quiet)
+    assert PER_SHARD == 64
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["base", "motion", "video"])
+def test_each_stage_trains_and_leaves_a_model_that_is_used(stage, settings, samples, tmp_path):
+    result = run(settings, stage=stage, sheet_every=3, sample_steps=1, steps=4)
+    assert result["steps"] == 4
+    out = Path(settings["out"])
+    assert len(losses_of(out)) == 4
+    assert sorted(path.name for path in (out / "sheets").iterdir()) == [
+        f"{stage}-00000003.png",
+        f"{stage}-00000004.png",
+    ]
+    model = out / "model"
+    assert json.loads((model / "train.json").read_text())["step"] == 4
+    if stage == "base":
+        run(settings, stage="motion", base=str(model), out=str(tmp_path / "on-it"), steps=1)
+        return
+    options = {"frames": FRAMES, "steps": 1}
+    if stage == "motion":
+        pipeline = ImageToMotionPipeline.from_pretrained(model)
+        made = pipeline.move(samples[0].scene, **options)[0]
+    else:
+        pipeline = MotionToVideoPipeline.from_pretrained(model)
+        made = pipeline.render(samples[0].scene, samples[0].trajectory, **options)
+        assert isinstance(made, Video)
+    assert len(made) == FRAMES
+    run(settings, stage=stage, init=str(model), out=str(tmp_path / "later"), steps=1)
+    assert losses_of(tmp_path / "later")[0] < losses_of(out)[0]
+
+
+@pytest.mark.slow
+def test_adapters_train_beside_the_new_layers_and_become_part_of_the_model(settings):
+    run(settings, lora=2, steps=2)
+    trained = MotionToVideoPipeline.from_pretrained(Path(settings["out"]) / "model").transformer.state_dict()
+    before = make_stage("tiny-wan", "video", frames=FRAMES).transformer.state_dict()
+    changed = {name for name, value in before.items() if not torch.equal(trained[name], value)}
+    assert set(trained) == set(before)
+    assert "blocks.1.attn1.to_q.weight" in changed
+    assert "blocks.0.masked_self.to_out.weight" in changed
+    assert "patch_embedding.weight" in changed
+    assert not any("ffn" in name or ("norm" in name and "masked" not in name) for name in changed)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("processes", "kills"), [(1, (4, 17)), (2, (8,))])
+def test_a_killed_run_resumes_exactly(processes, kills, settings, in_processes, tmp_path):
+    """Killed wherever it happens to be, also while it writes a checkpoint, the next losses are those of a quiet run."""
+    settings |= {"steps": 30, "save_every": 3, "parallel": "fsdp" if processes > 1 else "ddp", "drop": 0.1}
+    whole = {**settings, "out": str(tmp_path / "whole")}
+    quiet_run = in_processes(whole, processes)
+    assert quiet_run.wait(400) == 0, quiet_run.stderr.read()
+    out = Path(settings["out"])
+    for least in kills:
+        disturbed = in_processes(settings, processes)
+        while len(losses_of(out)) < least and disturbed.poll() is None:
+            time.sleep(0.005)
+        os.killpg(disturbed.pid, signal.SIGKILL)
+        disturbed.wait()
+    assert len(losses_of(out)) < 30
+    assert not (out / "model").exists()
+    last = in_processes(settings, processes)
+    assert last.wait(400) == 0, last.stderr.read()
+    assert losses_of(out) == losses_of(whole["out"])
+    assert sorted(path.name for path in (out / "state").iterdir()) == ["step-00000027", "step-00000030"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_ddp_and_fsdp_learn_alike(settings, in_processes, tmp_path):
+    settings |= {"steps": 20, "save_every": 0, "cache": str(tmp_path / "cache")}
+    found = {}
+    for how in ("ddp", "fsdp"):
+        out = str(tmp_path / how)
+        process = in_processes({**settings, "parallel": how, "out": out}, 2)
+        assert process.wait(400) == 0, process.stderr.read()
+        found[how] = losses_of(out)
+    assert found["fsdp"] == pytest.approx(found["ddp"], rel=1e-5)
+    assert found["ddp"][-1] < 0.9 * found["ddp"][0]
+
+
+def test_a_checkpoint_of_other_settings_is_refused(settings):
+    run(settings, steps=1)
+    with pytest.raises(SampleError, match=r"other settings \(.*lr was 0\.003, is 0\.1"):
+        run(settings, steps=2, lr=0.1)
+    assert run(settings, steps=2, log_every=2)["steps"] == 2
+
+
+def test_a_full_disk_loses_no_checkpoint(settings, monkeypatch):
+    from throughmask.train import state
+
+    run(settings, steps=2)
+    real = state.save
+
+    def full(values, **options):
+        real(values, **options)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(state, "save", full)
+    with pytest.raises(OutputError, match=r"of step 4 could not be written; that of step 2 is whole.*No space left"):
+        run(settings)
+    assert [path.name for path in (Path(settings["out"]) / "state").iterdir()] == ["step-00000002"]
+    monkeypatch.setattr(state, "save", real)
+    assert run(settings)["steps"] == 6
+
+
+def test_a_checkpoint_that_cannot_be_read_is_named(settings):
+    run(settings, steps=2)
+    shard = next((Path(settings["out"]) / "state" / "step-00000002").glob("*.distcp"))
+    shard.write_bytes(shard.read_bytes()[:100])
+    with pytest.raises(SampleError, match=r"step-00000002 cannot be read.*delete step-00000002"):
+        run(settings)
+
+
+def test_the_learning_rate():
+    config = StageConfig(lr=1.0, warmup=4, decay=0.5)
+    rates = [learning_rate(config, step, progress) for step, progress in ((0, 0), (3, 0), (9, 0.4), (9, 0.75), (9, 1))]
+    assert rates == pytest.approx([0.25, 1, 1, 0.5, 0])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"stage": "vidoe"}, "base, motion, video"),
+        ({"batch": 5}, "divide"),
+        ({"drop": 0.5}, "0 to 0.333"),
+        ({"lora": 4, "stage": "base"}, "trained whole"),
+        ({"size": (32,)}, "height,width"),
+        ({"recipe": "papper"}, "no recipe"),
+        ({"frames": 0}, "at least 1"),
+        ({"size": (40, 32)}, "multiples of 16"),
+        ({"frames": 6}, r"1 \+ 4k"),
+        ({"data": "nowhere"}, "no Samples"),
+        ({"size": (32, 32), "frames": 9}, "too short"),
+    ],
+)
+def test_bad_settings(change, words, settings):
+    with pytest.raises((InvalidValueError, SampleError), match=words):
+        run({**settings, "accumulate": 2}, **change)
+    assert not Path(settings["out"], "model").exists()
+
+
+def test_the_papers_numbers():
+    config = preset("paper-dit")
+    assert (config.batch, config.lr, config.warmup, config.steps, config.decay) == (32, 2e-5, 2000, 50_000, 0.0)
+    assert (config.blocks, config.layers, config.width, config.size, config.frames) == (10, 40, 2560, (256, 256), 129)
+    assert learning_rate(config, 1999, 0.04) == learning_rate(config, 49_999, 1.0) == 2e-5
+    assert learning_rate(config, 999, 0.02) == pytest.approx(1e-5)
+    from diffusers import WanTransformer3DModel
+
+    with torch.device("meta"):
+        base = WanTransformer3DModel(
+            num_attention_heads=config.heads,
+            attention_head_dim=config.width // config.heads,
+            ffn_dim=config.ffn,
+            num_layers=config.layers,
+        )
+    wan = backbone("wan")
+    stage = wan.build(base, cond_latents=2, num_masked_blocks=config.blocks)
+    assert 4.0e9 < base.num_parameters() < 4.5e9  # the paper's 4 B
+    assert sum(type(block).__name__ == "MaskedWanBlock" for block in stage.blocks) == 10
+
+
+def test_every_preset_builds_and_takes_keys():
+    from throughmask.train.presets import PRESETS
+
+    for name in PRESETS:
+        assert override(preset(name), {"seed": "3"}).seed == 3
+    assert override(preset("overfit"), {"size": "48,64"}).size == (48, 64)
+    with pytest.raises(InvalidValueError, match="did you mean warmup"):
+        override(preset("overfit"), {"warm-up": "3"})
