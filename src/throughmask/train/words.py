@@ -134,7 +134,7 @@ def train_words(config: WordsConfig, say: Say = print) -> dict[str, Any]:
         model = DistributedDataParallel(learn, device_ids=[device.index] if device.type == "cuda" else None)
     optimiser = torch.optim.AdamW(learn.parameters(), lr=config.lr, betas=(0.9, 0.99), weight_decay=0.01)
     data = WordBatches(clips, stories, tokenizer, config, device, processes.rank)
-    weights = torch.tensor(WEIGHTS, device=device)
+    weights, recent = torch.tensor(WEIGHTS, device=device), torch.zeros(3, device=device)
     begun, step, loss = time.monotonic(), 0, torch.zeros(())
     while step < config.steps:
         if step % AGREE == 0:  # clocks differ, the learning rate and the last step must not
@@ -154,8 +154,10 @@ def train_words(config: WordsConfig, say: Say = print) -> dict[str, Any]:
         optimiser.step()
         step += 1
         average.update(min(config.ema, step / (step + 10)))
+        recent += losses.detach() / config.log_every
         if step % config.log_every == 0:
-            by_pixel, overlap, words = losses.tolist()
+            by_pixel, overlap, words = recent.tolist()
+            recent.zero_()
             rate = step * config.batch * processes.world / (time.monotonic() - begun)
             say(f"step {step}  pixels {by_pixel:.4f}  overlap {overlap:.3f}  words {words:.3f}  {rate:.0f} pictures/s")
     data.close()

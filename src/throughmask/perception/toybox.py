@@ -1,0 +1,52 @@
+"""Perception of Toybox pictures: the small segmenter by phrase, at any picture size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..media import resize, resize_labels
+from ..types import Labels, Pixels
+from .segmenter import STRIDE, PhraseEncoder, PhraseSegmenter, load_words, segment, track
+
+
+@dataclass(frozen=True, eq=False)
+class ToyboxPerception:
+    """The small segmenter by phrase, which knows Toybox only. Pictures are shown to it at the size that it learnt."""
+
+    text: PhraseEncoder
+    segmenter: PhraseSegmenter
+    side: int = 256
+
+    @classmethod
+    def load(cls, folder: str | Path) -> ToyboxPerception:
+        """What `train toybox-words` wrote."""
+        return cls(*load_words(folder))
+
+    def segment(self, image: Pixels, phrases: Mapping[int, str], hints: Labels | None = None) -> Labels:
+        size = self._size(image.shape[:2])
+        prior = None if hints is None else resize_labels(hints, size)
+        labels = segment(self.segmenter, self.text, resize(image, size), phrases, prior)
+        return resize_labels(labels, _hw(image))
+
+    def track(self, frames: Pixels, phrases: Mapping[int, str], first: Labels | None = None) -> Labels:
+        size = self._size(frames.shape[1:3])
+        small = np.stack([resize(frame, size) for frame in frames])
+        labels = track(self.segmenter, self.text, small, phrases, None if first is None else resize_labels(first, size))
+        whole = np.stack([resize_labels(frame, _hw(frames[0])) for frame in labels])
+        if first is not None:
+            whole[0] = first
+        return whole
+
+    def _size(self, size: tuple[int, ...]) -> tuple[int, int]:
+        """Near the picture's own aspect, its shorter side as learnt, both sides divisible."""
+        scale = self.side / min(size)
+        height, width = (max(1, round(length * scale / STRIDE)) * STRIDE for length in size)
+        return height, width
+
+
+def _hw(image: Pixels) -> tuple[int, int]:
+    return image.shape[0], image.shape[1]
