@@ -1,13 +1,15 @@
 """Rules for English against captions that were not written for them: Toybox's, whose objects and deeds are known."""
 
 import re
+from importlib.util import find_spec
 
 import pytest
 
 from throughmask.perception.english import lexicon
 from throughmask.perception.language import read_prompt
 
-pytest.importorskip("mujoco", reason="Toybox needs MuJoCo")
+# Not importorskip: MuJoCo chooses its OpenGL while it is imported, which only toybox.opengl may do.
+pytestmark = pytest.mark.skipif(find_spec("mujoco") is None, reason="Toybox needs MuJoCo")
 SEEDS = range(40)
 
 # What may be said of a toy that does this (throughmask.toybox.words); one that is bumped may be said to be pushed.

@@ -107,7 +107,7 @@ def painted_boxes(size: tuple[int, int], boxes: Sequence[tuple[int, Box]]) -> La
 
 
 def _phrases(reading: Reading) -> dict[int, str]:
-    return {k: thing.phrase for k, thing in enumerate(reading.objects, 1)}
+    return {k: thing.name for k, thing in enumerate(reading.objects, 1)}
 
 
 def _area(box: Box) -> int:
