@@ -107,6 +107,9 @@ def test_imbalance_is_of_each_half_and_each_channel():
     apart = even + torch.tensor([1.0] * 4 + [-1.0] * 4).view(8, 1, 1, 1, 1)  # together still of mean 0
     assert imbalance(apart) == pytest.approx(1, abs=0.05)
     assert imbalance(3 * even) == pytest.approx(4, abs=0.05)
+    constant = torch.ones(2, 3, 1, 1, 1, requires_grad=True)
+    imbalance(constant).backward()
+    assert constant.grad.isfinite().all()
 
 
 def test_statistics_are_those_of_whole_clips(clips):

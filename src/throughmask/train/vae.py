@@ -56,7 +56,7 @@ class VAEConfig:
     blocks: int = 1
     kl: float = 1e-6
     snap: float = 0.0
-    balance: float = 0.0
+    balance: float = 0.02
     ema: float = 0.999
     statistics: int = 1024
     palette: str = "ours"
@@ -174,7 +174,8 @@ def imbalance(latents: Tensor) -> Tensor:
     One normalisation serves both; without this it suits neither, as colours are mostly the one code of black.
     """
     halves = latents.unflatten(0, (2, -1)).transpose(1, 2).flatten(2)  # 2 C, and all positions
-    return (halves.mean(2).square() + (halves.std(2) - 1).square()).mean()
+    std = (halves.var(2, correction=0) + 1e-6).sqrt()  # a channel may be constant, and the root of 0 has no gradient
+    return (halves.mean(2).square() + (std - 1).square()).mean()
 
 
 def train_vae(config: VAEConfig, say: Say = print) -> dict[str, Any]:
