@@ -13,12 +13,15 @@ milliseconds, memory is the peak above the weights and inputs, in MiB. Files are
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -77,7 +80,7 @@ TINY = Shape(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--share", type=float, default=0.30, help="of the frame that the two objects cover")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--skip", nargs="*", default=[], choices=["eager", "compiled", "offload"])
     parser.add_argument("--tiny", action="store_true", help="small sizes on the CPU, without offloading")
     parser.add_argument("--out", type=Path, help="write step.json and step.md into this folder")
@@ -147,11 +150,11 @@ def condition(shape: Shape, labels: np.ndarray, masked: bool) -> Condition:
 
 
 def compare(shape: Shape, labels: np.ndarray, mode: str, guidance: Guidance, repeats: int) -> dict:
-    """A row: the step without and with masked blocks."""
+    """A row: the step without and with masked blocks, in turns, so that a chip that grows hot slows both."""
     branches = guidance.num_branches()
-    row: dict = {"mode": mode, "branches": branches}
+    torch._dynamo.reset()
+    steps: dict[str, Callable[[], Any]] = {}
     for name, blocks in (("without", 0), ("masked", shape.masked_blocks)):
-        torch._dynamo.reset()
         model = denoiser(shape, blocks)
         if mode == "compiled":
             model.compile_repeated_blocks(fullgraph=True)
@@ -160,26 +163,37 @@ def compare(shape: Shape, labels: np.ndarray, mode: str, guidance: Guidance, rep
         plan = SortPlan.of(given.label) if given.label is not None else None
         latents = torch.randn(branches, 16, *shape.latents(), device=shape.device, dtype=shape.dtype)
         times = torch.full((branches,), 500.0, device=shape.device)
-        with torch.no_grad():
-            milliseconds, peak = timed(shape, (model, latents, times, given, plan), repeats)
-        row |= {f"{name}_ms": milliseconds, f"{name}_MiB": peak}
-        del model, given, latents
-        torch.cuda.empty_cache()
+        steps[name] = partial(BACKBONE.denoise, model, latents, times, given, plan)
+    row: dict = {"mode": mode, "branches": branches}
+    with torch.no_grad():
+        milliseconds = timed(shape, steps, repeats)
+        for name, step in steps.items():
+            row |= {f"{name}_ms": milliseconds[name], f"{name}_MiB": peak_bytes(shape, step) / 2**20}
+    del model, given, latents, steps, step
+    release(shape)
     return row | {"ratio": row["masked_ms"] / row["without_ms"], "memory_ratio": row["masked_MiB"] / row["without_MiB"]}
 
 
-def timed(shape: Shape, arguments: tuple, repeats: int) -> tuple[float, float]:
-    """The median of a step in milliseconds, and its peak in MiB."""
-    for _ in range(2):
-        BACKBONE.denoise(*arguments)
-    milliseconds = []
-    for _ in range(repeats):
-        synchronise(shape)
-        start = time.perf_counter()
-        BACKBONE.denoise(*arguments)
-        synchronise(shape)
-        milliseconds.append(1000 * (time.perf_counter() - start))
-    return statistics.median(milliseconds), peak_bytes(shape, lambda: BACKBONE.denoise(*arguments)) / 2**20
+def timed(shape: Shape, steps: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
+    """The median of each step in milliseconds."""
+    milliseconds: dict[str, list[float]] = {name: [] for name in steps}
+    for repeat in range(2 + repeats):
+        for name, step in steps.items():
+            synchronise(shape)
+            start = time.perf_counter()
+            step()
+            synchronise(shape)
+            if repeat >= 2:
+                milliseconds[name].append(1000 * (time.perf_counter() - start))
+    return {name: statistics.median(values) for name, values in milliseconds.items()}
+
+
+def release(shape: Shape) -> None:
+    """Give back what a compiled model still holds through references to itself."""
+    torch._dynamo.reset()
+    gc.collect()
+    if shape.device == "cuda":
+        torch.cuda.empty_cache()
 
 
 def synchronise(shape: Shape) -> None:
@@ -217,7 +231,7 @@ def whole_stage(shape: Shape, labels: np.ndarray) -> dict:
     scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
     stage = MotionToVideoPipeline(tokenizer=byte_tokenizer(), scheduler=scheduler, **parts)
     del text_encoder, vae
-    torch.cuda.empty_cache()
+    release(shape)
     if shape.device == "cuda":
         stage.enable_model_cpu_offload()
     things = (SceneObject(1, "red box", "a red box going right"), SceneObject(2, "blue box", "a blue box going left"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ..errors import InvalidValueError
 from .grid import TokenGrid as TokenGrid
@@ -29,21 +30,26 @@ def token_regions(labels_BTHW: Tensor, grid: TokenGrid, num_objects: int) -> tup
     F, Y, X = grid.tokens(H, W)
     if grid.num_frames != T:
         raise InvalidValueError("the label maps do not have the grid's frame count", seen=f"{T}, not {grid.num_frames}")
-    if labels_BTHW.numel() and int(labels_BTHW.max()) > num_objects:
+    pixels_of = torch.bincount(labels_BTHW.flatten(), minlength=num_objects + 1).tolist()
+    if len(pixels_of) > num_objects + 1:
         raise InvalidValueError(
-            "a label is larger than the number of objects", seen=int(labels_BTHW.max()), fix=f"at most {num_objects}"
+            "a label is larger than the number of objects", seen=len(pixels_of) - 1, fix=f"at most {num_objects}"
         )
     if num_objects == 0:
         empty = torch.zeros(B, F * Y * X, dtype=torch.long, device=labels_BTHW.device)
         return empty, torch.zeros(B, F * Y * X, 0, dtype=torch.bool, device=labels_BTHW.device)
-    # One object at a time: a one-hot of a whole clip would be L times the clip.
-    cover, sees = [], []
-    for object_id in range(1, num_objects + 1):
-        mine_BTHW = labels_BTHW == object_id
-        cover.append(_over_time(_patches(mine_BTHW, grid).sum((3, 5)), grid.frames))
-        rows = _span(mine_BTHW.any(3)).unflatten(2, (Y, grid.patch[0])).any(3)
-        columns = _span(mine_BTHW.any(2)).unflatten(2, (X, grid.patch[1])).any(3)
-        sees.append(_over_time(rows[..., :, None] & columns[..., None, :], grid.frames) > 0)
+    # One object at a time: a one-hot of a whole clip would be L times the clip. Most ids are in no pixel.
+    nowhere = torch.zeros(B, F, Y, X, dtype=torch.long, device=labels_BTHW.device)
+    cover, sees = [nowhere] * num_objects, [nowhere > 0] * num_objects
+    for index, pixels in enumerate(pixels_of[1:]):
+        if not pixels:
+            continue
+        mine_BTHW = (labels_BTHW == index + 1).float()
+        pixels_BTYX = functional.avg_pool2d(mine_BTHW, grid.patch, divisor_override=1)
+        cover[index] = _over_time(pixels_BTYX, grid.frames)
+        rows = _span(mine_BTHW.amax(3)).unflatten(2, (Y, grid.patch[0])).any(3)
+        columns = _span(mine_BTHW.amax(2)).unflatten(2, (X, grid.patch[1])).any(3)
+        sees[index] = _over_time(rows[..., :, None] & columns[..., None, :], grid.frames) > 0
     cover_BNL = torch.stack(cover, -1).flatten(1, 3)
     pixels_F = torch.tensor(grid.frames, device=cover_BNL.device) * grid.patch[0] * grid.patch[1]
     enough_N = (pixels_F * MIN_COVERAGE).repeat_interleave(Y * X)
@@ -51,13 +57,6 @@ def token_regions(labels_BTHW: Tensor, grid: TokenGrid, num_objects: int) -> tup
     label_BN = torch.where(most >= enough_N, winner + 1, 0)
     _keep_every_object(label_BN, cover_BNL)
     return label_BN, torch.stack(sees, -1).flatten(1, 3)
-
-
-def _patches(mask_BTHW: Tensor, grid: TokenGrid) -> Tensor:
-    """B T H W -> B T Y ph X pw."""
-    rows_BTYPW: Tensor = mask_BTHW.unflatten(2, (-1, grid.patch[0]))
-    patches: Tensor = rows_BTYPW.unflatten(4, (-1, grid.patch[1]))
-    return patches
 
 
 def _over_time(value_BTYX: Tensor, frames: tuple[int, ...]) -> Tensor:

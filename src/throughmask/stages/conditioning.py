@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from diffusers.utils.torch_utils import get_module_execution_device
 from torch import Tensor
@@ -127,7 +126,15 @@ def still_latents(backbone: Backbone, vae: Any, picture: Pixels, frames: int, re
     Paper Fig. 2 repeats it in time and does not say where. By default its latent is repeated, encoded once as a
     one-frame video (0.4 s instead of 3 s on 2 cores); "pixels" encodes the still video.
     """
-    return encode(backbone, vae, np.repeat(picture[None], frames if repeat == "pixels" else 1, axis=0))
+    pictures = torch.tensor(picture, device=get_module_execution_device(vae))[None]
+    return encode_stills(backbone, vae, pictures, frames, repeat)
+
+
+@torch.no_grad()
+def encode_stills(backbone: Backbone, vae: Any, pictures_BHW3: Tensor, frames: int, repeat: Repeat) -> Tensor:
+    """As `still_latents`, of several pictures (uint8, on the VAE's device)."""
+    count = frames if repeat == "pixels" else 1
+    return backbone.encode(vae, pictures_BHW3[:, None].expand(-1, count, -1, -1, -1))
 
 
 @torch.no_grad()

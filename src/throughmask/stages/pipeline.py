@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, ClassVar
@@ -130,34 +131,47 @@ class StagePipeline(DiffusionPipeline, WanLoraLoaderMixin):
         generators = generators or [torch.Generator().manual_seed(seed) for seed in seeds]
         if any(generator.device.type != "cpu" for generator in generators):
             raise InvalidValueError("noise comes from CPU generators, so that it is the same on every device")
-        condition = make_condition()
-        backbone = self.info.backbone
-        empty = global_prompt(backbone, self.encoders, negative_prompt)[0]
-        self.maybe_free_model_hooks()  # with offloading, the text encoder makes room for the denoiser
-        noise = seeded_noise(backbone.latent_shape(self.vae, frames, *size), generators)
+        with _whole_float32(self.transformer.dtype):
+            condition = make_condition()
+            backbone = self.info.backbone
+            empty = global_prompt(backbone, self.encoders, negative_prompt)[0]
+            self.maybe_free_model_hooks()  # with offloading, the text encoder makes room for the denoiser
+            noise = seeded_noise(backbone.latent_shape(self.vae, frames, *size), generators)
 
-        def after_step(step: int, time: Tensor, latents: Tensor) -> Tensor | None:
-            if callback_on_step_end is None:
-                return None
-            return (callback_on_step_end(self, step, time, {"latents": latents}) or {}).get("latents")
+            def after_step(step: int, time: Tensor, latents: Tensor) -> Tensor | None:
+                if callback_on_step_end is None:
+                    return None
+                return (callback_on_step_end(self, step, time, {"latents": latents}) or {}).get("latents")
 
-        with self.progress_bar(total=steps) as bar:
-            latents = sample_latents(
-                backbone,
-                self.transformer,
-                self.scheduler,
-                condition,
-                empty,
-                noise,
-                steps=steps,
-                guidance=guidance,
-                schedule=self.config.schedule,
-                device=self._execution_device,
-                progress=bar.update,
-                callback=after_step,
-            )
+            with self.progress_bar(total=steps) as bar:
+                latents = sample_latents(
+                    backbone,
+                    self.transformer,
+                    self.scheduler,
+                    condition,
+                    empty,
+                    noise,
+                    steps=steps,
+                    guidance=guidance,
+                    schedule=self.config.schedule,
+                    device=self._execution_device,
+                    progress=bar.update,
+                    callback=after_step,
+                )
         self.maybe_free_model_hooks()
         return latents
+
+
+@contextmanager
+def _whole_float32(dtype: torch.dtype) -> Iterator[None]:
+    """Who asks for float32 gets it, so that a GPU gives what a CPU gives: by default cuDNN convolves it in TF32."""
+    flags = torch.backends.cudnn
+    before = flags.allow_tf32
+    flags.allow_tf32 = before and dtype != torch.float32
+    try:
+        yield
+    finally:
+        flags.allow_tf32 = before
 
 
 def _shared(root: Path, names: Sequence[str], dtype: torch.dtype) -> dict[str, Any]:

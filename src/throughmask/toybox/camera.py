@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -24,18 +25,18 @@ class Camera:
     target: tuple[float, float, float]
     aspect: float  # width / height
 
-    @property
+    @cached_property
     def position(self) -> Array:
         return np.array(self.target) - self.distance * self.axes[2]
 
-    @property
+    @cached_property
     def axes(self) -> Array:
         """Unit vectors to the right, up in the picture, and forward (3 3, one a row)."""
         down = math.radians(self.pitch)
         forward = np.array([0.0, math.cos(down), -math.sin(down)])
         return np.stack([np.array([1.0, 0.0, 0.0]), np.array([0.0, math.sin(down), math.cos(down)]), forward])
 
-    @property
+    @cached_property
     def focal(self) -> float:
         """In units of the picture's width."""
         return 0.5 / (math.tan(math.radians(self.fovy) / 2) * self.aspect)

@@ -86,12 +86,12 @@ def _draw(
         mujoco.mjr_render(view, scene, gpu)
         zbuffer = np.empty((height, width), np.float32) if depths is not None else None
         mujoco.mjr_readPixels(colours, zbuffer, view, gpu)
-        number = colours.astype(np.int32) @ np.array([1, 1 << 8, 1 << 16], np.int32)
-        model_geom = np.zeros(scene.ngeom + 1, np.int64)
+        number = colours[..., 0] | colours[..., 1].astype(np.uint16) << 8  # a room has far fewer than 65,536 geoms
+        label = np.zeros(scene.ngeom + 1, np.uint8)
         for geom in scene.geoms[: scene.ngeom]:
             if geom.objtype == mujoco.mjtObj.mjOBJ_GEOM and geom.segid >= 0:
-                model_geom[geom.segid + 1] = geom.objid + 1
-        labels[frame] = owner[model_geom[number]]
+                label[geom.segid + 1] = owner[geom.objid + 1]
+        label.take(number, out=labels[frame])
         if depths is not None and zbuffer is not None:
             near, far = model.vis.map.znear * model.stat.extent, model.vis.map.zfar * model.stat.extent
             depths[frame] = near / (1 - zbuffer * (1 - near / far))
@@ -101,8 +101,12 @@ def _draw(
 
 
 def _segment(mujoco: Any, scene: Any, on: bool) -> None:
-    for flag in (mujoco.mjtRndFlag.mjRND_SEGMENT, mujoco.mjtRndFlag.mjRND_IDCOLOR):
+    """Numbers instead of pictures; shadows and reflections would be drawn for nothing."""
+    kinds = mujoco.mjtRndFlag
+    for flag in (kinds.mjRND_SEGMENT, kinds.mjRND_IDCOLOR):
         scene.flags[flag] = on
+    for flag in (kinds.mjRND_SHADOW, kinds.mjRND_REFLECTION):
+        scene.flags[flag] = not on
 
 
 _contexts: dict[tuple[int, int, int], Any] = {}

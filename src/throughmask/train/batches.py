@@ -54,7 +54,7 @@ class Rows(NamedTuple):
 
     def pinned(self) -> Rows:
         """In memory that a GPU can fetch from while it computes."""
-        return self._each(lambda part: part.pin_memory())
+        return self._each(lambda part: part.contiguous().pin_memory())  # one that is expanded cannot be pinned
 
     def to(self, device: torch.device) -> Rows:
         return self._each(lambda part: part.to(device, non_blocking=True))

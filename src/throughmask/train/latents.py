@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -28,8 +29,8 @@ from ..files import new_file
 from ..nn.grid import TokenGrid
 from ..nn.regions import token_regions
 from ..palette import Palette
-from ..stages.conditioning import Encoders, Repeat, still_latents
-from ..types import Labels, Pixels
+from ..stages.conditioning import Encoders, Repeat, encode_stills
+from ..types import Labels, Pixels, Sample
 from .augment import flip, noisy
 from .devices import Processes
 from .flows import flip_wheel
@@ -59,14 +60,12 @@ class CacheConfig:
 
 
 class Prepared(NamedTuple):
-    """A Sample before the frozen networks see it. labels: V T H W, the clean ones first; tokens, sees: what they are on
-    the token grid, V N and V N L. texts: one for each phrasing."""
+    """A Sample before the frozen networks see it. labels: V T H W, the clean ones first. texts: one for each
+    phrasing."""
 
     pixels: Pixels
     image: Pixels
     labels: Labels
-    tokens: npt.NDArray[np.uint8]
-    sees: npt.NDArray[np.bool_]
     flow: Pixels | None
     texts: list[Texts]
 
@@ -177,7 +176,7 @@ def make_latents(
     missing = [number for number in numbers if not _path(folder, number).is_file()][processes.rank :: processes.world]
     if missing:
         say(f"encoding {num_items} items into {folder}")
-        prepare = Prepare(source, config, encoder.grid, encoder.num_ids)
+        prepare = Prepare(source, config, encoder.num_ids)
         _make_shards(prepare, encoder, folder, num_items, missing, workers)
     processes.wait()
     return LatentItems(folder, num_items)
@@ -212,21 +211,22 @@ def _differences(known: dict[str, Any], wanted: dict[str, Any]) -> Iterator[str]
 def _make_shards(
     prepare: Prepare, encoder: Encoder, folder: Path, num_items: int, numbers: Sequence[int], workers: int
 ) -> None:
-    shards = [range(number * PER_SHARD, min((number + 1) * PER_SHARD, num_items)) for number in numbers]
-    every = [item for shard in shards for item in shard]
+    each = 1 + prepare.config.flips  # items of one Sample, all in one shard
+    shards = [range(number * PER_SHARD // each, min((number + 1) * PER_SHARD, num_items) // each) for number in numbers]
+    every = [index for shard in shards for index in shard]
     if workers == 0:
-        prepared: Iterator[Prepared] = map(prepare, every)
+        prepared: Iterator[list[Prepared]] = map(prepare, every)
         for number, shard in zip(numbers, shards, strict=True):
-            _write(encoder, folder, number, [next(prepared) for _ in shard])
+            _write(encoder, folder, number, [item for _ in shard for item in next(prepared)])
         return
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         # Only so many are asked for at once as are waited for: Samples are large.
-        waiting = [pool.submit(prepare, item) for item in every[: 4 * workers]]
+        waiting = deque(pool.submit(prepare, index) for index in every[: 4 * workers])
         asked = len(waiting)
         for number, shard in zip(numbers, shards, strict=True):
-            ready = []
+            ready: list[Prepared] = []
             for _ in shard:
-                ready.append(waiting.pop(0).result())
+                ready += waiting.popleft().result()
                 if asked < len(every):
                     waiting.append(pool.submit(prepare, every[asked]))
                     asked += 1
@@ -235,35 +235,34 @@ def _make_shards(
 
 @dataclass(frozen=True)
 class Prepare:
-    """Reads or renders one item; a class, so that other processes can be handed it."""
+    """Reads or renders one Sample, for one item or two; a class, so that other processes can be handed it."""
 
     source: Samples
     config: CacheConfig
-    grid: TokenGrid
     num_ids: int
 
-    def __call__(self, item: int) -> Prepared:
+    def __call__(self, index: int) -> list[Prepared]:
         torch.set_num_threads(1)
         config, source = self.config, self.source
-        index, flipped = divmod(item, 1 + config.flips)
         sample, texts = source.item(index), source.texts(index)
-        if flipped:
-            sample, texts = flip(sample), [text.flipped() for text in texts]
-        assert sample.trajectory is not None
-        assert sample.video is not None
         beyond = [k for k in sample.scene.ids if k > self.num_ids]
         if beyond:
             fix = "leave it out, or take a palette with more colours"
             raise InvalidValueError(f"{source.name(index)} has ids above {self.num_ids}", seen=beyond, fix=fix)
-        rng = np.random.default_rng((config.seed, item))
-        clean = sample.trajectory.labels
-        labels = np.stack([clean, *(noisy(clean, rng) for _ in range(config.variants - 1))])
-        regions = [token_regions(torch.from_numpy(each)[None], self.grid, self.num_ids) for each in labels]
-        tokens = np.stack([label[0].numpy().astype(np.uint8) for label, _ in regions])
-        sees = np.stack([sees[0].numpy() for _, sees in regions])
         flow = source.flow(index) if config.motion == "flow" else None
-        flow = flip_wheel(flow) if flow is not None and flipped else flow
-        return Prepared(sample.video.frames, sample.scene.image, labels, tokens, sees, flow, texts)
+        rng = np.random.default_rng((config.seed, index))
+        items = [self._prepared(sample, flow, texts, rng)]
+        if config.flips:
+            wheel = None if flow is None else flip_wheel(flow)
+            items.append(self._prepared(flip(sample), wheel, [text.flipped() for text in texts], rng))
+        return items
+
+    def _prepared(self, sample: Sample, flow: Pixels | None, texts: list[Texts], rng: np.random.Generator) -> Prepared:
+        assert sample.trajectory is not None
+        assert sample.video is not None
+        clean = sample.trajectory.labels
+        labels = np.stack([clean, *(noisy(clean, rng) for _ in range(self.config.variants - 1))])
+        return Prepared(sample.video.frames, sample.scene.image, labels, flow, texts)
 
 
 def _write(encoder: Encoder, folder: Path, number: int, items: list[Prepared]) -> None:
@@ -278,27 +277,28 @@ def _write(encoder: Encoder, folder: Path, number: int, items: list[Prepared]) -
 def encode_items(encoder: Encoder, items: Sequence[Prepared]) -> dict[str, Tensor]:
     """Items as tensors, n first. Latents in float16: video n C F Y X, motion n V C F Y X, and the stills image and
     first n C 1|F Y X; on the token grid tokens uint8 n V N, and sees n V N bits of L ids."""
-    backbone, vae, device = encoder.backbone, encoder.encoders.vae, encoder.device
-    paint = encoder.palette.paint
-    stills = [
-        still_latents(backbone, vae, picture, encoder.grid.num_frames, encoder.repeat)
-        for item in items
-        for picture in (item.image, paint(item.labels[0, 0]))
-    ]
-    clips = [
-        np.stack([item.pixels, *([item.flow] if item.flow is not None else [paint(each) for each in item.labels])])
-        for item in items
-    ]
-    latents = backbone.encode(vae, torch.from_numpy(np.concatenate(clips)).to(device))
-    latents = latents.unflatten(0, (len(items), -1)).half().cpu()
-    still = torch.cat(stills).unflatten(0, (len(items), 2)).half().cpu()
+    backbone, vae, num = encoder.backbone, encoder.encoders.vae, len(items)
+
+    def stacked(pictures: list[npt.NDArray[np.uint8]]) -> Tensor:
+        return torch.from_numpy(np.stack(pictures)).to(encoder.device)
+
+    labels = stacked([item.labels for item in items])  # n V T H W
+    colours = torch.tensor(encoder.palette.colours, device=encoder.device)
+    painted = colours[labels.int()]
+    stills = torch.cat([stacked([item.image for item in items]), painted[:, 0, 0]])
+    still = encode_stills(backbone, vae, stills, encoder.grid.num_frames, encoder.repeat).half().cpu()
+    flow = [item.flow for item in items if item.flow is not None]
+    motion = stacked(flow)[:, None] if flow else painted
+    clips = torch.cat([stacked([item.pixels for item in items])[:, None], motion], 1)  # n 1+V T H W 3
+    latents = backbone.encode(vae, clips.flatten(0, 1)).unflatten(0, (num, -1)).half().cpu()
+    tokens, sees = token_regions(labels.flatten(0, 1), encoder.grid, encoder.num_ids)
     return {
         "video": latents[:, 0],
         "motion": latents[:, 1:],
-        "image": still[:, 0],
-        "first": still[:, 1],
-        "tokens": torch.from_numpy(np.stack([item.tokens for item in items])),
-        "sees": torch.from_numpy(np.packbits(np.stack([item.sees for item in items]), axis=-1)),
+        "image": still[:num],
+        "first": still[num:],
+        "tokens": tokens.to(torch.uint8).unflatten(0, (num, -1)).cpu(),
+        "sees": torch.from_numpy(np.packbits(sees.unflatten(0, (num, -1)).cpu().numpy(), axis=-1)),
     }
 
 

@@ -10,10 +10,12 @@ import torch
 from torch import nn
 
 from ..nn.guidance import Condition, Guidance
+from ..nn.scales import Scales
+from ..stages.checkpoint import DEFAULT_GUIDANCE
 from ..stages.conditioning import decode, global_prompt
 from ..stages.sampling import sample_latents, seeded_noise
 from ..types import MaskTrajectory, Sample, Video
-from .devices import Processes
+from .devices import Processes, to_channels_last
 from .samples import open_samples
 from .state import Average
 from .subject import Subject
@@ -53,11 +55,14 @@ class Preview:
     @torch.no_grad()
     def _made(self, sample: Sample, flow: Video | None) -> Made:
         pipeline, config = self.subject.pipeline, self.config
+        # Without dropping conditions the branches that lack one are never trained, and guidance would ask them.
+        guidance = DEFAULT_GUIDANCE if config.drop else Scales(1.0, 1.0)
+        wanted = {"steps": config.sample_steps, "frames": config.frames, "guidance": guidance}
         if config.stage == "motion":
-            made: Made = pipeline.move(sample.scene, steps=config.sample_steps, frames=config.frames)[0]
+            made: Made = pipeline.move(sample.scene, **wanted)[0]
         elif config.stage == "video":
             motion = {"labels": sample.trajectory, "flow": flow, "none": None}[pipeline.info.recipe.motion]
-            made = pipeline.render(sample.scene, motion, steps=config.sample_steps, frames=config.frames)
+            made = pipeline.render(sample.scene, motion, **wanted)
         else:
             made = self._from_text(sample)
         return made
@@ -77,7 +82,7 @@ class Preview:
             empty[0],
             noise,
             steps=config.sample_steps,
-            guidance=Guidance(1.0, 4.0),
+            guidance=Guidance(1.0, 4.0 if config.drop else 1.0),
             device=self.processes.device,
         )
         assert sample.video is not None
@@ -90,11 +95,15 @@ def on_device(subject: Subject, device: torch.device) -> Iterator[None]:
     parts: list[Any] = [subject.pipeline.vae, subject.pipeline.text_encoder]
     for part in parts:
         part.to(device)
+    if device.type == "cuda":
+        to_channels_last(subject.pipeline.vae)
     try:
         yield
     finally:
         for part in parts:
             part.to("cpu")
+        for weight in subject.pipeline.vae.parameters():
+            weight.data = weight.data.contiguous()  # safetensors takes no other layout
 
 
 @contextmanager

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -16,7 +15,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from diffusers import AutoencoderKLWan
 from torch import Tensor, nn
@@ -28,6 +26,8 @@ from ..files import new_folder
 from ..nn.statistics import LatentStatistics
 from . import vae_passes
 from .clips import Clips, make_clips
+from .devices import Processes, to_channels_last
+from .state import Average
 
 Say = Callable[[str], None]
 
@@ -46,9 +46,9 @@ class VAEConfig:
     init: str | None = None
     steps: int = 20_000
     minutes: float = 25.0
-    batch: int = 16
-    frames: int = 9
-    crop: int = 128
+    batch: int = 8
+    frames: int = 25
+    crop: int = 112
     lr: float = 2e-3
     warmup: int = 200
     base_dim: int = 16
@@ -106,15 +106,14 @@ class VAELearner:
     """The VAE, its average, and one step of training."""
 
     def __init__(self, config: VAEConfig, device: torch.device, world: int = 1) -> None:
-        torch.set_flush_denormal(True)  # on the CPU, gradients of almost nothing made steps five times slower
         torch.backends.cudnn.benchmark = (
             True  # shapes never change, and its first guesses for narrow 3D layers are poor
         )
         self.config, self.device = config, device
         self.vae = _start(config).to(device)
         if config.channels_last:
-            _to_channels_last(self.vae)
-        self.average = copy.deepcopy(self.vae).requires_grad_(False)
+            to_channels_last(self.vae)
+        self.average = Average(self.vae)
         self.model: nn.Module = Autoencode(self.vae)
         if config.compile:
             self.model.compile(fullgraph=True)
@@ -145,7 +144,7 @@ class VAELearner:
         loss.backward()
         nn.utils.clip_grad_norm_(self.vae.parameters(), 1.0)
         self.optimiser.step()
-        _average(self.average, self.vae, decay)
+        self.average.update(decay)
         return loss.detach()
 
 
@@ -180,18 +179,22 @@ def imbalance(latents: Tensor) -> Tensor:
 
 def train_vae(config: VAEConfig, say: Say = print) -> dict[str, Any]:
     """Train, measure the latents' statistics, and write a diffusers folder to config.out. Returns what was reached."""
-    rank, world, device = _processes(config)
+    processes = Processes.join(config.device)
+    rank, world, device = processes.rank, processes.world, processes.device
     torch.manual_seed(config.seed + rank)
     say = say if rank == 0 else (lambda text: None)
-    clips = _shared_clips(config, rank, world)
-    data = ClipBatches(clips, config, device, rank)
+    if rank == 0:
+        devices = range(torch.cuda.device_count())
+        make_clips(config.clips, Path(config.cache), workers=config.workers, gl_devices=list(devices))
+    processes.wait()
+    data = ClipBatches(Clips.load(Path(config.cache)), config, device, rank)
     learner = VAELearner(config, device, world)
     begun, step, loss = time.monotonic(), 0, torch.zeros((), device=device)
     while step < config.steps:
         progress = max(step / config.steps, (time.monotonic() - begun) / 60 / config.minutes)
-        if _stop(progress >= 1, world, device):
+        if processes.any(progress >= 1):
             break
-        rate = config.lr * min(1.0, (step + 1) / config.warmup) * max(0.02, (1 - progress) ** 0.5)
+        rate = config.lr * min(1.0, (step + 1) / config.warmup) * max(0.01, 1 - progress)
         step += 1
         loss = learner.step(data.batch(), rate, min(config.ema, step / (step + 10)))
         if step % 200 == 0 or step == config.steps:
@@ -200,13 +203,13 @@ def train_vae(config: VAEConfig, say: Say = print) -> dict[str, Any]:
             say(f"step {step}  loss {loss.item():.4f}  {per_second:.0f} clips/s  {minutes:.1f} min")
     result = {"steps": step, "loss": loss.item(), "minutes": (time.monotonic() - begun) / 60, "processes": world}
     if rank == 0:
-        average = learner.average.eval()
-        mean, std = latent_statistics(average, data, config)
-        average.register_to_config(latents_mean=mean, latents_std=std)
-        save_vae(average, Path(config.out), {"config": asdict(config), **result})
-        say(f"{config.out}: {sum(p.numel() for p in average.parameters()) / 1e6:.2f} M parameters")
-    if world > 1:
-        dist.barrier()
+        vae = learner.vae.eval()
+        with learner.average.in_place():
+            mean, std = latent_statistics(vae, data, config)
+            vae.register_to_config(latents_mean=mean, latents_std=std)
+            save_vae(vae, Path(config.out), {"config": asdict(config), **result})
+        say(f"{config.out}: {sum(p.numel() for p in vae.parameters()) / 1e6:.2f} M parameters")
+    processes.wait()
     return result
 
 
@@ -297,47 +300,3 @@ def _start(config: VAEConfig) -> AutoencoderKLWan:
         vae.quant_conv.weight[config.z_dim :] *= 0.1
         vae.quant_conv.bias[config.z_dim :] = -6.0
     return vae
-
-
-def _to_channels_last(vae: nn.Module) -> None:
-    for parameter in vae.parameters():
-        layout = {4: torch.channels_last, 5: torch.channels_last_3d}.get(parameter.ndim)
-        if layout is not None:
-            parameter.data = parameter.data.contiguous(memory_format=layout)
-
-
-def _average(average: nn.Module, model: nn.Module, decay: float) -> None:
-    with torch.no_grad():
-        for mean, new in zip(average.parameters(), model.parameters(), strict=True):
-            mean.lerp_(new, 1 - decay)
-
-
-def _processes(config: VAEConfig) -> tuple[int, int, torch.device]:
-    """Rank, number of processes and device; torchrun's variables say who we are."""
-    world, local = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("LOCAL_RANK", 0))
-    kind = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(kind, local) if kind == "cuda" else torch.device(kind)
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    if world > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    return int(os.environ.get("RANK", 0)), world, device
-
-
-def _shared_clips(config: VAEConfig, rank: int, world: int) -> Clips:
-    """The first process makes the clips, the others wait for them."""
-    devices = range(torch.cuda.device_count())
-    if rank == 0:
-        make_clips(config.clips, Path(config.cache), workers=config.workers, gl_devices=list(devices))
-    if world > 1:
-        dist.barrier()
-    return Clips.load(Path(config.cache))
-
-
-def _stop(wish: bool, world: int, device: torch.device) -> bool:
-    """Clocks differ: all processes stop at the same step, when the first one wants to."""
-    if world == 1:
-        return wish
-    flag = torch.tensor(float(wish), device=device)
-    dist.all_reduce(flag, dist.ReduceOp.MAX)
-    return bool(flag)
