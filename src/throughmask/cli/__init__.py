@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import convert, doctor, edit, evaluate, generate, init, perceive, samples, toybox, train
+from . import animate, convert, doctor, edit, evaluate, generate, init, measure, perceive, samples, toybox, train
 from .shell import Answer, Json, Verbose, log_to_stderr, run
 
 app = typer.Typer(
@@ -38,7 +38,7 @@ def root(
     raise typer.BadParameter("a command is missing", ctx=context)
 
 
-for module in (samples, perceive, toybox, convert, edit, init, generate, train, evaluate, doctor):
+for module in (animate, samples, perceive, toybox, convert, edit, init, generate, measure, train, evaluate, doctor):
     module.add_to(app)
 
 

@@ -14,6 +14,7 @@ from .requests import (
     CANDIDATES,
     FLOW,
     SHEET,
+    find_checkpoint,
     motion_for,
     must_fit,
     must_lack,
@@ -33,10 +34,15 @@ if TYPE_CHECKING:
     from ..types import MaskTrajectory, Sample, Video
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A Sample: its picture, objects and prompts.")]
-Model = Annotated[Path, typer.Option(metavar="CKPT", help="A checkpoint folder made by init or by training.")]
+Model = Annotated[
+    str, typer.Option(metavar="CKPT", help="A checkpoint made by init or by training, or a model of both stages.")
+]
 Seed = Annotated[int | None, typer.Option(help="Of the noise; 0 if not given.")]
 Steps = Annotated[int, typer.Option(help="Of the sampler.")]
-Guide = Annotated[str, typer.Option(metavar="IMAGE,TEXT", help="The two scales of guidance; 1 is none.")]
+OwnSteps = Annotated[int | None, typer.Option(metavar="N", help="Of the sampler; by default the model's own.")]
+Guide = Annotated[
+    str, typer.Option(metavar="IMAGE,TEXT", help="The two scales of guidance, 1 is none; by default the model's own.")
+]
 Frames = Annotated[int | None, typer.Option(metavar="N", help="By default the motion's, or the checkpoint's.")]
 Fps = Annotated[str | None, typer.Option(help="Exact, such as 12 or 30000/1001; by default as for --frames.")]
 Size = Annotated[str, typer.Option(metavar="HxW", help="Resize the Sample first; needs --out.")]
@@ -56,11 +62,11 @@ def add_to(app: typer.Typer) -> None:
 
 def move(
     source: Folder,
-    model: Model,
+    model: Model = "toybox",
     seed: Seed = None,
     seeds: Annotated[str, typer.Option(metavar="A..B", help="Candidates to choose from, in DIR/candidates.")] = "",
-    steps: Steps = 30,
-    guidance: Guide = "1.5,7.5",
+    steps: OwnSteps = None,
+    guidance: Guide = "",
     frames: Frames = None,
     fps: Fps = None,
     size: Size = "",
@@ -76,18 +82,19 @@ def move(
     from ..stages.checkpoint import StageInfo
 
     numbers = parse_seeds(seed, seeds)
-    options = parse_options(model, steps, guidance, frames, fps, size, negative_prompt, device, dtype, offload)
-    info = StageInfo.read(model, "motion")
+    folder = find_checkpoint(model, "motion")
+    options = parse_options(folder, steps, guidance, frames, fps, size, negative_prompt, device, dtype, offload)
+    info = StageInfo.read(folder, "motion")
     sample = open_sample(source, options.size, out, force)
     still = replace(sample, trajectory=None, video=None)
-    count = info.check(still.scene, frames=frames, steps=steps, guidance=options.guidance, seeds=numbers)
+    count = info.check(still.scene, frames=frames, steps=options.steps, guidance=options.guidance, seeds=numbers)
     flow = info.recipe.motion == "flow"
     if out is None and not seeds:
         must_lack(source, sample, FLOW if flow else "masks", force)
     run = Run("move", info, options, started)
     with open_place(source, out, bool(seeds), force) as place:
         pipeline: Any = run.load()
-        wanted = {"steps": steps, "guidance": options.guidance, "frames": frames, "fps": options.fps}
+        wanted = {"steps": options.steps, "guidance": options.guidance, "frames": frames, "fps": options.fps}
         proposals: list[Proposal] = run.sample(
             lambda: pipeline.propose(still.scene, numbers, **wanted, negative_prompt=negative_prompt)
         )
@@ -97,7 +104,7 @@ def move(
             for made in proposals
         ]
         if seeds:
-            _write_candidates(place, out, still, info, proposals, records)
+            write_candidates(place, out, still, info, proposals, records)
         elif out is not None:
             _write_moved(place, still, proposals[0].motion, records[0])
         else:
@@ -107,13 +114,13 @@ def move(
 
 def render(
     source: Folder,
-    model: Model,
+    model: Model = "toybox",
     flow: Annotated[
         Path | None, typer.Option(metavar="VIDEO", help="Motion for a flow model; by default DIR/flow.mp4.")
     ] = None,
     seed: Seed = None,
-    steps: Steps = 30,
-    guidance: Guide = "1.5,7.5",
+    steps: OwnSteps = None,
+    guidance: Guide = "",
     frames: Frames = None,
     fps: Fps = None,
     size: Size = "",
@@ -131,11 +138,14 @@ def render(
     from ..types import Video
 
     number = parse_seeds(seed, "")[0]
-    options = parse_options(model, steps, guidance, frames, fps, size, negative_prompt, device, dtype, offload)
-    info = StageInfo.read(model, "video")
+    folder = find_checkpoint(model, "video")
+    options = parse_options(folder, steps, guidance, frames, fps, size, negative_prompt, device, dtype, offload)
+    info = StageInfo.read(folder, "video")
     sample = open_sample(source, options.size, out, force)
     motion = motion_for(source, sample, info, flow)
-    count = info.check(sample.scene, motion, frames=frames, steps=steps, guidance=options.guidance, seeds=[number])
+    count = info.check(
+        sample.scene, motion, frames=frames, steps=options.steps, guidance=options.guidance, seeds=[number]
+    )
     rate = rate_of(info, motion, options)
     must_fit(sample, count, rate)
     if out is None:
@@ -143,10 +153,11 @@ def render(
     run = Run("render", info, options, started)
     with open_place(source, out, False, force) as place:
         pipeline: Any = run.load()
-        wanted = {"steps": steps, "guidance": options.guidance, "frames": count, "fps": rate, "seed": number}
+        wanted = {"steps": options.steps, "guidance": options.guidance, "frames": count, "fps": rate, "seed": number}
         video = run.sample(lambda: pipeline.render(sample.scene, motion, **wanted, negative_prompt=negative_prompt))
         record = run.record(number, frames=count, motion=info.recipe.motion)
         runs = {**read_runs(source), "render": record}
+        runs.pop("measure", None)  # of an earlier video
         if out is None:
             storage.add_to_sample(source, video=video, force=force)
             write_runs(place, runs)
@@ -187,7 +198,8 @@ def _add_moved(
     runs = read_runs(source)
     if isinstance(motion, MaskTrajectory):
         storage.add_to_sample(source, trajectory=motion, drop_video=True, force=force)
-        runs.pop("render", None)
+        for verb in ("render", "measure"):
+            runs.pop(verb, None)
         if sample.video is not None:
             note("The video was removed: it does not follow the new masks.")
     else:
@@ -195,7 +207,7 @@ def _add_moved(
     write_runs(file, {**runs, "move": record})
 
 
-def _write_candidates(
+def write_candidates(
     place: Path,
     out: Path | None,
     still: Sample,

@@ -10,19 +10,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .. import __version__
-from ..errors import InvalidValueError
+from ..errors import InvalidValueError, SampleError
 from .runs import RUN, read_runs, write_runs
 from .samples import Force
 from .shell import Answer, command, note
 
 if TYPE_CHECKING:
-    from ..perception.parse import Parsed, Perception
-    from ..types import Labels, Pixels, Scene
+    from ..perception.parse import Box, Parsed, Perception, Point
+    from ..types import Scene
 
 Words = Annotated[
     Path | None,
-    typer.Option("--perception", metavar="DIR", help="What finds objects by phrase: made by train toybox-words."),
+    typer.Option("--perception", metavar="DIR", help="What finds objects by phrase; by default the bundled model."),
 ]
+Masks = Annotated[
+    Path | None, typer.Option(metavar="PNG", help="Indexed PNG: id k is the k-th object that the prompt names.")
+]
+Boxes = Annotated[
+    str, typer.Option(metavar="NAME=L,T,R,B;...", help='Where objects are, such as "red ball=10,20,60,80".')
+]
+Points = Annotated[str, typer.Option(metavar="NAME=X,Y;...", help='A point on each object, such as "red ball=35,50".')]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -34,12 +41,9 @@ def parse(
     image: Annotated[Path, typer.Argument(metavar="IMAGE")],
     prompt: Annotated[str, typer.Option(help="What shall happen, in plain English.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The Sample that is written.")],
-    masks: Annotated[
-        Path | None, typer.Option(metavar="PNG", help="Indexed PNG: id k is the k-th object that the prompt names.")
-    ] = None,
-    boxes: Annotated[
-        str, typer.Option(metavar="NAME=L,T,R,B;...", help='Where objects are, such as "red ball=10,20,60,80".')
-    ] = "",
+    masks: Masks = None,
+    boxes: Boxes = "",
+    points: Points = "",
     perception: Words = None,
     strip: Annotated[bool, typer.Option("--strip", help="A motion prompt without attributes, as the paper's.")] = False,
     force: Force = False,
@@ -48,16 +52,17 @@ def parse(
     started = time.perf_counter()
     from .. import media
     from ..perception.language import EnglishRules
-    from ..perception.parse import parse_scene
+    from ..perception.parse import painted_hints, parse_scene
     from ..storage import new_sample_folder, save_sample
     from ..types import Sample
 
-    if masks is not None and boxes:
-        raise InvalidValueError("masks need no boxes", fix="give --masks or --boxes")
+    must_be_one_way(masks, boxes, points)
+    areas, dots = read_boxes(boxes), read_points(points)
     language, pixels = EnglishRules(strip), media.read_image(image)
     given = None if masks is None else media.read_labels(masks)
     reading = language.read(prompt)
-    hints = _hints(boxes, [thing.name for thing in reading.objects], pixels) if boxes else None
+    names = [thing.name for thing in reading.objects]
+    hints = painted_hints((pixels.shape[0], pixels.shape[1]), names, areas, dots)
     with new_sample_folder(out, force=force) as folder:
         seer = None if given is not None else open_perception(perception)
         parsed = parse_scene(pixels, prompt, language, seer, masks=given, hints=hints)
@@ -65,7 +70,7 @@ def parse(
         record = {
             "prompt": prompt,
             "language": "rules",
-            "masks": "given" if given is not None else "boxes" if boxes else "phrases",
+            "masks": masks_from(masks, boxes, points),
             "unused": list(parsed.unused),
             "throughmask": __version__,
             "seconds": round(time.perf_counter() - started, 3),
@@ -100,7 +105,8 @@ def track(
         storage.save_sample(Sample(seen, trajectory, pixels, sample.origin), folder)
         seconds = round(time.perf_counter() - started, 3)
         record = {"video": video.name, "throughmask": __version__, "seconds": seconds}
-        write_runs(folder / RUN, {**read_runs(scene), "track": record})
+        earlier = {verb: run for verb, run in read_runs(scene).items() if verb != "measure"}  # of another video
+        write_runs(folder / RUN, {**earlier, "track": record})
     shares = {thing.name: float((trajectory.labels == thing.id).any((1, 2)).mean()) for thing in seen.objects}
     lines = [f"{out}: {len(trajectory)} frames, {seconds:.1f} s"]
     lines += [f"  {name}: seen in {share:.0%} of the frames" for name, share in shares.items()]
@@ -108,31 +114,56 @@ def track(
 
 
 def open_perception(folder: Path | None) -> Perception:
-    """Raises InvalidValueError without a folder: no segmenter is shipped yet."""
+    """What finds objects: the folder's, else the bundled model's. Raises InvalidValueError if there is neither."""
     if folder is None:
-        fix = "give --masks, or --perception with a folder made by throughmask train toybox-words"
-        raise InvalidValueError("finding objects needs a segmenter", fix=fix)
+        from ..stages.bundle import bundled
+
+        try:
+            folder = bundled()
+        except SampleError:
+            fix = "give --masks, or --perception with a folder made by throughmask train toybox-words"
+            raise InvalidValueError("finding objects needs a segmenter", fix=fix) from None
+    missing = [part for part in ("tokenizer", "text_encoder", "segmenter") if not (folder / part).is_dir()]
+    if missing:
+        fix = "give a folder made by throughmask train toybox-words"
+        raise SampleError(f"{folder} is no segmenter: it lacks {', '.join(missing)}", fix=fix)
     from ..perception.toybox import ToyboxPerception
 
     return ToyboxPerception.load(folder)
 
 
-def _hints(text: str, names: list[str], pixels: Pixels) -> Labels:
-    """ "red ball=0,10,50,60; blue block=..." as painted boxes; a name is one that the prompt has, or its number."""
-    from ..perception.parse import painted_boxes
+def read_boxes(text: str) -> list[tuple[str, Box]]:
+    """ "red ball=0,10,50,60; blue block=...": a name is one that the prompt has, or its number."""
+    found = _named_numbers(text, 4, "a box is written NAME=left,top,right,bottom")
+    return [(name, (values[0], values[1], values[2], values[3])) for name, values in found]
 
+
+def read_points(text: str) -> list[tuple[str, Point]]:
+    """ "red ball=25,40; blue block=..."; an object may have several points."""
+    found = _named_numbers(text, 2, "a point is written NAME=x,y")
+    return [(name, (values[0], values[1])) for name, values in found]
+
+
+def _named_numbers(text: str, count: int, problem: str) -> list[tuple[str, list[int]]]:
     found = []
     for part in filter(None, (piece.strip() for piece in text.split(";"))):
         name, equals, numbers = part.rpartition("=")
         values = [value.strip() for value in numbers.split(",")]
-        if not equals or len(values) != 4 or not all(value.isdecimal() for value in values):
-            raise InvalidValueError("a box is written NAME=left,top,right,bottom", seen=part)
-        name = name.strip().lower()
-        if name not in names and not (name.isdecimal() and 1 <= int(name) <= len(names)):
-            raise InvalidValueError("the prompt names no such object", seen=name, fix=f"named: {', '.join(names)}")
-        left, top, right, bottom = map(int, values)
-        found.append((names.index(name) + 1 if name in names else int(name), (left, top, right, bottom)))
-    return painted_boxes((pixels.shape[0], pixels.shape[1]), found)
+        if not equals or len(values) != count or not all(value.isdecimal() for value in values):
+            raise InvalidValueError(problem, seen=part)
+        found.append((name, [int(value) for value in values]))
+    return found
+
+
+def masks_from(masks: Path | None, boxes: str, points: str) -> str:
+    """In a word, for run.json."""
+    return "given" if masks is not None else "boxes" if boxes else "points" if points else "phrases"
+
+
+def must_be_one_way(masks: Path | None, boxes: str, points: str) -> None:
+    """Raises InvalidValueError for masks together with hints."""
+    if masks is not None and (boxes or points):
+        raise InvalidValueError("masks need no boxes or points", fix="give --masks or --boxes or --points")
 
 
 def _parsed(out: Path, parsed: Parsed, record: dict[str, Any]) -> Answer:

@@ -22,14 +22,27 @@ CANDIDATES, SHEET, FLOW = "candidates", "sheet.png", "flow.mp4"
 MOST_CANDIDATES = 64
 
 
+def find_checkpoint(model: str, stage: str) -> Path:
+    """The checkpoint of a stage, from a bundled model's name, a folder of both stages, or the checkpoint's own."""
+    from ..stages.bundle import find_model, stage_folder
+
+    return stage_folder(find_model(model), stage)
+
+
 def parse_options(
-    model: Path, steps: int, guidance: str, frames: int | None, fps: str | None, size: str, *rest: Any
+    model: Path, steps: int | None, guidance: str, frames: int | None, fps: str | None, size: str, *rest: Any
 ) -> Options:
+    """model: a stage's checkpoint. steps None and guidance "": as the model that it is part of is best used."""
     from ..nn.scales import Scales
+    from ..stages.bundle import Habits
     from ..types import exact_fps
 
+    habits = Habits.read(model)
+    scales = habits.guidance_of(model.name)
     try:
-        image, text = (float(part) for part in guidance.split(","))
+        if guidance:
+            image, text = (float(part) for part in guidance.split(","))
+            scales = Scales(image, text)
     except ValueError:
         fix = "such as 1.5,7.5; 1,1 is no guidance"
         raise InvalidValueError("guidance is written IMAGE,TEXT", seen=guidance, fix=fix) from None
@@ -40,7 +53,7 @@ def parse_options(
             raise InvalidValueError("a size is written HxW, such as 480x832", seen=size)
         height_width = int(match[1]), int(match[2])
     rate = None if fps is None else exact_fps(fps)
-    return Options(model, steps, Scales(image, text), frames, rate, height_width, *rest)
+    return Options(model, habits.steps if steps is None else steps, scales, frames, rate, height_width, *rest)
 
 
 def parse_seeds(seed: int | None, seeds: str) -> list[int]:
@@ -76,23 +89,18 @@ def open_sample(source: Path, size: tuple[int, int] | None, out: Path | None, fo
 
 def _resized(sample: Sample, size: tuple[int, int]) -> Sample:
     from .. import media
+    from ..animation import resized_scene
     from ..types import MaskTrajectory
 
-    scene, trajectory = sample.scene, sample.trajectory
-    labels = media.resize_labels(scene.labels, size)
-    new = replace(scene, image=media.resize(scene.image, size), labels=labels)
-    (height, width), text = scene.size, f"{size[0]}×{size[1]}"
-    note(f"The picture was resized from {height}×{width} to {text} (Lanczos), its masks with it (nearest pixel).")
-    if abs(size[0] * width / (size[1] * height) - 1) > 0.02:
-        note(f"{text} has other proportions than {height}×{width}: the picture was stretched.")
-    lost = [thing.id for thing in scene.objects if (scene.labels == thing.id).any() and not (labels == thing.id).any()]
-    if lost:
-        note(f"Objects {lost} are too small to be seen at {text}.")
+    scene, notes = resized_scene(sample.scene, size)
+    trajectory = sample.trajectory
     if trajectory is not None:
         trajectory = MaskTrajectory(media.resize_labels(trajectory.labels, size), trajectory.fps)
     if sample.video is not None:
-        note("The video was left out.")
-    return replace(sample, scene=new, trajectory=trajectory, video=None)
+        notes.append("The video was left out.")
+    for text in notes:
+        note(text)
+    return replace(sample, scene=scene, trajectory=trajectory, video=None)
 
 
 def motion_for(source: Path, sample: Sample, info: StageInfo, flow: Path | None) -> MaskTrajectory | Video | None:

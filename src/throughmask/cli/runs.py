@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import json
 import platform
-import re
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from importlib.metadata import version
@@ -18,7 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import __version__
-from ..errors import DeviceError, InvalidValueError
+from ..stages.devices import check_names, choose_dtype
+from ..stages.devices import choose_device as choose_device  # what a command needs to run a model is all here
+from ..stages.devices import enough_memory as enough_memory
 from .shell import as_json_now, note
 
 if TYPE_CHECKING:
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from ..stages.pipeline import StagePipeline
 
 RUN = "run.json"
-DTYPES = ("auto", "float32", "bfloat16", "float16")
-FULL = re.compile(r"out of memory|can't allocate memory|not enough memory|invalid buffer size", re.I)
 
 Result = TypeVar("Result")
 
@@ -49,10 +47,7 @@ class Options:
     offload: bool
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", self.device):
-            raise InvalidValueError("there is no such device", seen=self.device, fix="known: auto, cpu, cuda, mps")
-        if self.dtype not in DTYPES:
-            raise InvalidValueError("there is no such dtype", seen=self.dtype, fix=f"known: {', '.join(DTYPES)}")
+        check_names(self.device, self.dtype)
 
 
 @dataclass
@@ -73,9 +68,7 @@ class Run:
         import torch
 
         self.device = choose_device(self.options.device)
-        self.dtype = self.options.dtype
-        if self.dtype == "auto":
-            self.dtype = "bfloat16" if self.device.startswith("cuda") else "float32"
+        self.dtype = choose_dtype(self.options.dtype, self.device)
         from ..stages.init import PIPELINES
         from ..stages.pipeline import hide_loading_bars
 
@@ -155,29 +148,3 @@ def read_runs(folder: Path) -> dict[str, Any]:
 
 def write_runs(path: Path, runs: dict[str, Any]) -> None:
     path.write_text(json.dumps(runs, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-
-
-def choose_device(name: str) -> str:
-    """A device that is there. Raises DeviceError."""
-    import torch
-
-    there = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": 1}
-    if name == "auto":
-        return next(kind for kind, count in there.items() if count)
-    kind, _, index = name.partition(":")
-    if int(index or 0) >= there[kind]:
-        fix = "use --device auto; throughmask doctor lists what is there"
-        raise DeviceError("this machine has no such device", seen=name, fix=fix)
-    return name
-
-
-@contextmanager
-def enough_memory() -> Iterator[None]:
-    """Turn what each kind of device says when its memory is full into a DeviceError."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:  # torch's OutOfMemoryError is a RuntimeError
-        if not isinstance(error, MemoryError) and not FULL.search(str(error)):
-            raise
-        fix = "try --offload, --dtype bfloat16, a smaller --size, fewer --frames or fewer --seeds"
-        raise DeviceError("the device ran out of memory", seen=str(error).split("\n")[0][:120], fix=fix) from error

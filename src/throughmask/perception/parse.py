@@ -15,7 +15,9 @@ from ..errors import InvalidValueError
 from ..types import Labels, MaskTrajectory, Pixels, Scene, SceneObject, Video, present_ids
 from .language import Language, Reading
 
-Box = tuple[int, int, int, int]
+Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels, the last two excluded
+Point = tuple[int, int]  # x, y in pixels
+DISC = 1 / 24  # of a picture's shorter side: the radius of the disc that a point stands for
 UNNAMED = SceneObject(1, "object", "an object that moves with the scene")  # its id is replaced
 
 
@@ -57,10 +59,8 @@ def parse_scene(
     found that is not said to enter the frame.
     """
     reading = language.read(prompt)
-    if masks is None and not reading.objects:
-        fix = 'name what shall move, such as "the red ball rolls to the left"'
-        raise InvalidValueError("the prompt names no object", seen=prompt, fix=fix)
     if masks is None:
+        must_name_something(reading)
         assert perception is not None
         masks = perception.segment(image, _phrases(reading), hints)
     elif masks.shape != image.shape[:2]:
@@ -69,7 +69,7 @@ def parse_scene(
     absent = [k for k in _phrases(reading) if k not in present_ids(masks)]
     lost = [reading.objects[k - 1].name for k in absent if not reading.objects[k - 1].enters]
     if lost:
-        fix = "name it as the picture shows it, say that it enters, or give its mask or box"
+        fix = "name it as the picture shows it, say that it enters, or give its mask, a box or a point"
         raise InvalidValueError("the picture does not show what the prompt names", seen=", ".join(lost), fix=fix)
     named = [SceneObject(k, thing.name, thing.prompt) for k, thing in enumerate(reading.objects, 1)]
     others = [k for k in present_ids(masks) if k > len(named)]
@@ -90,6 +90,13 @@ def track_video(video: Video, scene: Scene, perception: Perception, *, from_scen
     return MaskTrajectory(perception.track(video.frames, phrases, first), video.fps)
 
 
+def must_name_something(reading: Reading) -> None:
+    """Raises InvalidValueError for a prompt without objects to look for."""
+    if not reading.objects:
+        fix = 'name what shall move, such as "the red ball rolls to the left"'
+        raise InvalidValueError("the prompt names no object", seen=reading.prompt, fix=fix)
+
+
 def painted_boxes(size: tuple[int, int], boxes: Sequence[tuple[int, Box]]) -> Labels:
     """Boxes (id; left, top, right, bottom in pixels, the last two excluded) as labels, smaller ones on top.
 
@@ -104,6 +111,50 @@ def painted_boxes(size: tuple[int, int], boxes: Sequence[tuple[int, Box]]) -> La
             raise InvalidValueError("a box is left,top,right,bottom, inside the picture", seen=seen)
         labels[top:bottom, left:right] = id
     return labels
+
+
+def painted_points(size: tuple[int, int], points: Sequence[tuple[int, Point]]) -> Labels:
+    """Points (id; x, y in pixels) as labels: a small disc about each, cut off at the border; later ones on top.
+
+    Raises InvalidValueError for a point outside the picture.
+    """
+    height, width = size
+    labels = np.zeros(size, np.uint8)
+    rows, columns = np.ogrid[:height, :width]
+    radius = max(1.0, DISC * min(size))
+    for id, (x, y) in points:
+        if not (0 <= x < width and 0 <= y < height):
+            raise InvalidValueError(
+                "a point is x,y, inside the picture", seen=f"{x},{y} in {width} wide, {height} high"
+            )
+        labels[(columns - x) ** 2 + (rows - y) ** 2 <= radius**2] = id
+    return labels
+
+
+def painted_hints(
+    size: tuple[int, int],
+    names: Sequence[str],
+    boxes: Sequence[tuple[str | int, Box]] = (),
+    points: Sequence[tuple[str | int, Point]] = (),
+) -> Labels | None:
+    """Boxes and points, each with the name of an object or its number in `names`, as one label map, points on top.
+
+    None where there are neither. Raises InvalidValueError for a name that the prompt does not have.
+    """
+    if not boxes and not points:
+        return None
+    labels = painted_boxes(size, [(_number(name, names), box) for name, box in boxes])
+    dots = painted_points(size, [(_number(name, names), point) for name, point in points])
+    return np.where(dots > 0, dots, labels)
+
+
+def _number(name: str | int, names: Sequence[str]) -> int:
+    text = str(name).strip().lower()
+    if text in names:
+        return list(names).index(text) + 1
+    if text.isdecimal() and 1 <= int(text) <= len(names):
+        return int(text)
+    raise InvalidValueError("the prompt names no such object", seen=text, fix=f"named: {', '.join(names)}")
 
 
 def _phrases(reading: Reading) -> dict[int, str]:

@@ -1,20 +1,103 @@
-"""A model as it is shipped: both stages in one folder, with one copy of what they share, and its perception beside."""
+"""A model as it is shipped: both stages in one folder, with one copy of what they share, and its perception beside.
+
+Its model.json may say how it is best used (`Habits`). Nothing here loads torch.
+"""
 
 from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from ..errors import SampleError
 from ..files import new_folder
-from .checkpoint import BUNDLE, STAGES, StageInfo
+from ..nn.scales import Scales
+from .checkpoint import BUNDLE, DEFAULT_GUIDANCE, DEFAULT_STEPS, STAGES, StageInfo
+
+DEFAULT_MODEL = "toybox"
+BUNDLED = (DEFAULT_MODEL,)
+BUNDLED_FOLDER = Path(__file__).resolve().parents[1] / "models"
 
 
-def make_bundle(out: str | Path, motion: str | Path, video: str | Path, *, words: str | Path | None = None) -> None:
+@dataclass(frozen=True)
+class Habits:
+    """How a model is best used, where nothing else is asked for.
+
+    size: height and width of the pictures that it learnt from; None for any. least_psnr: how well, in dB, its VAE
+    reproduces all such pictures; None if that was not measured. video_guidance: of the stage that renders, if another.
+    """
+
+    steps: int = DEFAULT_STEPS
+    guidance: Scales = DEFAULT_GUIDANCE
+    video_guidance: Scales | None = None
+    size: tuple[int, int] | None = None
+    least_psnr: float | None = None
+
+    @classmethod
+    def read(cls, folder: str | Path) -> Habits:
+        """Of a bundle, or of a stage in one; of anything else, what holds where nothing is said.
+
+        Raises SampleError for a model.json that cannot be read.
+        """
+        root = Path(folder)
+        path = next((place / BUNDLE for place in (root, root.parent) if (place / BUNDLE).is_file()), None)
+        if path is None:
+            return cls()
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            said: dict[str, Any] = (content.get("habits") if isinstance(content, dict) else None) or {}
+            for name in ("guidance", "video_guidance"):
+                if said.get(name) is not None:
+                    said[name] = Scales(*map(float, said[name]))
+            if said.get("size") is not None:
+                height, width = map(int, said["size"])
+                said["size"] = height, width
+            return cls(**said)
+        except (OSError, ValueError, TypeError) as error:
+            raise SampleError(f"{path} cannot be read", seen=str(error), fix="copy the whole folder again") from None
+
+    def guidance_of(self, stage: str) -> Scales:
+        return self.video_guidance or self.guidance if stage == "video" else self.guidance
+
+
+def bundled(name: str = DEFAULT_MODEL) -> Path:
+    """The folder of a model that comes with this package. Raises SampleError if it did not come with this one."""
+    folder = BUNDLED_FOLDER / name
+    if name not in BUNDLED or not (folder / BUNDLE).is_file():
+        fix = "give --model with the folder of a model that was trained or initialised here"
+        raise SampleError("the bundled model is not in this installation", seen=name, fix=fix)
+    return folder
+
+
+def find_model(model: str | Path) -> Path:
+    """The folder of a model from its path or its name; a folder that has a bundled model's name is written ./toybox.
+
+    Raises SampleError for a bundled model that is not in this installation.
+    """
+    return bundled(model) if isinstance(model, str) and model in BUNDLED else Path(model)
+
+
+def stage_folder(model: Path, stage: str) -> Path:
+    """The checkpoint of a stage ("motion" or "video"): the folder itself, or its part in a folder of both."""
+    inside = model / stage
+    whole = not (model / "model_index.json").is_file() and (inside / "model_index.json").is_file()
+    return inside if whole else model
+
+
+def make_bundle(
+    out: str | Path,
+    motion: str | Path,
+    video: str | Path,
+    *,
+    words: str | Path | None = None,
+    habits: Habits | None = None,
+) -> None:
     """Put two checkpoints that stand on the same VAE and text encoder into one folder, whole or not at all.
 
-    words: what `train toybox-words` wrote; its segmenter is taken along. Replaces nothing: `out` must be new.
+    words: what `train toybox-words` wrote; its segmenter is taken along. habits: written into model.json. Replaces
+    nothing: `out` must be new.
 
     Raises SampleError if a folder is not a checkpoint of its stage, or the two do not share their components.
     """
@@ -34,7 +117,8 @@ def make_bundle(out: str | Path, motion: str | Path, video: str | Path, *, words
             shutil.copytree(source, folder / stage, ignore=lambda _, names: set(names) & set(shared))
         if words is not None:
             shutil.copytree(Path(words) / "segmenter", folder / "segmenter")
-        record = {"format": 1, "stages": list(STAGES), "shared": shared, "segmenter": words is not None}
+        record: dict[str, Any] = {"format": 1, "stages": list(STAGES), "shared": shared}
+        record |= {"segmenter": words is not None, "habits": None if habits is None else asdict(habits)}
         (folder / BUNDLE).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 

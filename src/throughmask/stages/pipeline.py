@@ -76,9 +76,10 @@ class StagePipeline(DiffusionPipeline, WanLoraLoaderMixin):
         Raises SampleError for a folder that is not such a checkpoint.
         """
         info = StageInfo.read(folder, cls.stage)
-        kwargs = {**_shared(Path(folder), info.layout.components, autocast_dtype(dtype)), **kwargs}
         dtypes = {"transformer": dtype, "default": autocast_dtype(dtype)}
         try:
+            wanted = [name for name in info.layout.components if name not in kwargs]
+            kwargs = {**_shared(Path(folder), wanted, autocast_dtype(dtype)), **kwargs}
             return super().from_pretrained(str(folder), use_safetensors=True, dtype=dtypes, **kwargs)
         except (OSError, SafetensorError) as error:
             fix = "copy the whole folder again, or make it again"
