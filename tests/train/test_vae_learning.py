@@ -17,6 +17,7 @@ from throughmask.train.vae import (
     VAELearner,
     cut_where_right,
     imbalance,
+    importance,
     latent_statistics,
     save_vae,
     snap_loss,
@@ -67,7 +68,8 @@ def test_a_vae_of_another_kind_is_refused():
 
 def test_batches_are_pieces_of_the_clips_with_their_ids(clips):
     data = ClipBatches(clips, VAEConfig(**TINY), CPU, 0)
-    x, ids = data.batch()
+    x, ids, toys, _ = data.batch()
+    assert torch.equal(toys[2:], ids > 0)
     assert x.shape == (4, 3, 5, 16, 16)
     assert ids.shape == (2, 5, 16, 16)
     assert torch.equal(x[2:], COLOURS[ids].permute(0, 4, 1, 2, 3))
@@ -103,13 +105,48 @@ def test_the_snap_loss_asks_for_the_right_side_of_the_middle():
 def test_imbalance_is_of_each_half_and_each_channel():
     torch.manual_seed(0)
     even = torch.randn(8, 3, 4, 32, 32)
-    assert imbalance(even) < 1e-3
+    alike = torch.ones(8)
+    assert imbalance(even, alike) < 1e-3
     apart = even + torch.tensor([1.0] * 4 + [-1.0] * 4).view(8, 1, 1, 1, 1)  # together still of mean 0
-    assert imbalance(apart) == pytest.approx(1, abs=0.05)
-    assert imbalance(3 * even) == pytest.approx(4, abs=0.05)
+    assert imbalance(apart, alike) == pytest.approx(1, abs=0.05)
+    assert imbalance(3 * even, alike) == pytest.approx(4, abs=0.05)
     constant = torch.ones(2, 3, 1, 1, 1, requires_grad=True)
-    imbalance(constant).backward()
+    imbalance(constant, torch.ones(2)).backward()
     assert constant.grad.isfinite().all()
+
+
+def test_imbalance_is_measured_as_over_all_pieces():
+    torch.manual_seed(0)
+    usual, rare = torch.randn(2, 4, 3, 1, 8, 8), torch.randn(2, 4, 3, 1, 8, 8) + 3
+    here = torch.cat([usual, rare], 1).flatten(0, 1)  # as often here; truly one in four
+    true = torch.cat([usual, usual, usual, rare], 1).flatten(0, 1)
+    rarity = torch.tensor([3.0] * 4 + [1.0] * 4).repeat(2)
+    assert imbalance(here, rarity) == pytest.approx(float(imbalance(true, torch.ones(32))), rel=1e-4)
+
+
+def test_pieces_are_aimed_at_toys_and_know_how_rare_they_are():
+    labels = np.zeros((4, 5, 96, 96), np.uint8)
+    labels[:, :, 70:78, 20:28] = 1
+    clips = Clips(np.zeros((*labels.shape, 3), np.uint8), labels)
+    shares = {}
+    for aim in (0.0, 0.5, 1.0):
+        data = ClipBatches(clips, VAEConfig(**{**TINY, "batch": 64, "aim": aim}), CPU, 0)
+        batches = [data.batch() for _ in range(20)]
+        toys, rarity = (torch.cat([batch[k] for batch in batches]) for k in (2, 3))
+        shares[aim] = toys.float().mean((1, 2, 3))
+        if aim == 0.5:
+            assert float(shares[aim].mean()) > 3 * float(shares[0.0].mean())
+            assert float((shares[aim] * rarity).mean()) == pytest.approx(float(shares[0.0].mean()), rel=0.3)
+            assert float(rarity.mean()) == pytest.approx(1, rel=0.15)
+    assert (shares[1.0] > 0).all()
+
+
+def test_both_sides_of_an_outline_count_alike():
+    toys = torch.zeros(1, 1, 40, 40, dtype=torch.bool)
+    toys[..., 10:30, 10:30] = True
+    weight = importance(toys, 3.0)[0, 0, 0]
+    assert weight.mean() == pytest.approx(1)
+    assert weight[20, 10] == weight[20, 9] == weight[20, 6] == pytest.approx(4 * float(weight[20, 5]))
 
 
 def test_statistics_are_those_of_whole_clips(clips):

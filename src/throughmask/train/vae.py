@@ -31,12 +31,15 @@ from .state import Average
 
 Say = Callable[[str], None]
 
+AROUND = 4  # pixels of a picture
+
 
 @dataclass(frozen=True)
 class VAEConfig:
     """clips: see clips.make_clips, kept in cache. minutes, steps: it stops at whichever comes first. batch: clips of
     `frames` frames cut to `crop` pixels, on each process; half of them are painted in colours. init: a VAE folder to
-    go on from. Weights: kl of the prior, snap of `snap_loss`, balance of `imbalance`. statistics: whole clips that the
+    go on from. aim: share of pieces that are cut where a toy is. Weights: square of squared errors, toys of pixels on
+    toys and around them, kl of the prior, snap of `snap_loss`, balance of `imbalance`. statistics: whole clips that the
     latents' mean and deviation are measured on. dtype: float32 or bfloat16 (autocast). compile, channels_last: faster
     on some machines; `benchmarks/toybox_vae.py --speed` tells."""
 
@@ -54,6 +57,9 @@ class VAEConfig:
     base_dim: int = 16
     z_dim: int = 16
     blocks: int = 1
+    aim: float = 0.6
+    square: float = 4.0
+    toys: float = 3.0
     kl: float = 1e-6
     snap: float = 0.0
     balance: float = 0.02
@@ -83,10 +89,15 @@ class VAEConfig:
 
 
 class Batch(NamedTuple):
-    """x: B 3 T H W in -1..1; the first half is pixels, the second labels painted. ids: the palette's, B/2 T H W."""
+    """x: B 3 T H W in -1..1; the first half is pixels, the second labels painted. ids: the palette's, B/2 T H W.
+
+    toys: B T H W, whether a toy is there. rarity: B, how much rarer such a piece is among all pieces than here.
+    """
 
     x: Tensor
     ids: Tensor
+    toys: Tensor
+    rarity: Tensor
 
 
 class Autoencode(nn.Module):
@@ -135,11 +146,12 @@ class VAELearner:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.dtype == "bfloat16"):
             y, latents, kl = self.model(x)
         error = (cut_where_right(y.float(), x) - x).abs()
-        loss = error.mean() + error.square().mean() + self.config.kl * kl.float().mean()
+        weight = importance(batch.toys, self.config.toys)
+        loss = (weight * (error + self.config.square * error.square())).mean() + self.config.kl * kl.float().mean()
         if self.config.snap:
             loss = loss + self.config.snap * snap_loss(y[len(y) // 2 :].float(), batch.ids, self.colours_K3)
         if self.config.balance:
-            loss = loss + self.config.balance * imbalance(latents.float())
+            loss = loss + self.config.balance * imbalance(latents.float(), batch.rarity)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.vae.parameters(), 1.0)
@@ -167,14 +179,30 @@ def snap_loss(y: Tensor, ids: Tensor, colours_K3: Tensor) -> Tensor:
     return F.cross_entropy(nearness / temperature, ids)
 
 
-def imbalance(latents: Tensor) -> Tensor:
+def importance(toys_BTHW: Tensor, more: float) -> Tensor:
+    """Weights B 1 T H W of mean 1: a pixel within AROUND pixels of a toy counts 1 + more times as much as another.
+
+    Toys are a few hundredths of the picture and most of the error. Both sides of an outline count alike, or masks would
+    come out too large.
+    """
+    near = F.max_pool3d(toys_BTHW[:, None].float(), (1, 2 * AROUND + 1, 2 * AROUND + 1), 1, (0, AROUND, AROUND))
+    weight = 1 + more * near
+    return weight / weight.mean()
+
+
+def imbalance(latents: Tensor, rarity_B: Tensor) -> Tensor:
     """How far each channel of latents B C F Y X is from mean 0 and deviation 1, in pixels and in colours each.
 
-    One normalisation serves both; without this it suits neither, as colours are mostly the one code of black.
+    One normalisation serves both; without this it suits neither, as colours are mostly the one code of black. rarity:
+    weights of the pieces, so that it is measured as over pieces that were cut anywhere.
     """
-    halves = latents.unflatten(0, (2, -1)).transpose(1, 2).flatten(2)  # 2 C, and all positions
-    std = (halves.var(2, correction=0) + 1e-6).sqrt()  # a channel may be constant, and the root of 0 has no gradient
-    return (halves.mean(2).square() + (std - 1).square()).mean()
+    halves = latents.unflatten(0, (2, -1)).flatten(3)  # 2 B/2 C, and all positions
+    share = rarity_B.view(2, -1, 1, 1)
+    share = share / (share.sum(1, keepdim=True) * halves.shape[3])
+    mean = (halves * share).sum((1, 3))
+    variance = ((halves - mean[:, None, :, None]).square() * share).sum((1, 3))
+    std = (variance + 1e-6).sqrt()  # a channel may be constant, and the root of 0 has no gradient
+    return (mean.square() + (std - 1).square()).mean()
 
 
 def train_vae(config: VAEConfig, say: Say = print) -> dict[str, Any]:
@@ -227,37 +255,63 @@ class ClipBatches:
         # Clips are small enough to stay on the device: 6.5 MB each at 256×256, 25 frames.
         self.pixels, self.labels = (torch.tensor(part, device=device) for part in (clips.pixels, clips.labels))
         self.colours = torch.from_numpy(palette.named(config.palette).colours.copy()).to(device)
+        # Of a sample of clips: a mean over all would pass over gigabytes.
+        self.toy_share = float((self.labels[:: max(1, len(clips) // 256)] > 0).float().mean().clamp(min=1e-6))
         self.config, self.device = config, device
         self.generator = torch.Generator().manual_seed(config.seed * 1000 + rank)
 
     def batch(self, *, uncut: bool = False) -> Batch:
         """Clips of the config's frames and crop; uncut: as much of them as the VAE takes."""
-        half, size = self.config.batch // 2, (self.config.frames, self.config.crop, self.config.crop)
+        config = self.config
+        size = (config.frames, config.crop, config.crop)
         if uncut:
             T, H, W = self.labels.shape[1:]
             size = (T - (T - 1) % 4, H - H % 8, W - W % 8)
-        pixels, labels = self._cut(self.pixels, half, size), self._cut(self.labels, half, size)
+        piece = self._piece(config.batch, size, 0.0 if uncut else config.aim)
+        labels = self.labels[piece]
+        toys = labels > 0
+        half = config.batch // 2
         tables = torch.stack([self._deal() for _ in range(half)]).to(self.device)
-        ids = tables[torch.arange(half, device=self.device).view(-1, 1, 1, 1), labels.long()]
-        x = torch.cat([pixels, self.colours[ids]]).permute(0, 4, 1, 2, 3)
-        return Batch(x.contiguous().float() / 127.5 - 1, ids)  # channels last is several times slower on the CPU
+        ids = tables[torch.arange(half, device=self.device).view(-1, 1, 1, 1), labels[half:].long()]
+        x = torch.cat([self.pixels[tuple(index[:half] for index in piece)], self.colours[ids]]).permute(0, 4, 1, 2, 3)
+        share = toys.float().mean((1, 2, 3)) / self.toy_share
+        rarity = 1 / (1 - config.aim + config.aim * share) if config.aim and not uncut else torch.ones_like(share)
+        return Batch(
+            x.contiguous().float() / 127.5 - 1,  # channels last is several times slower on the CPU
+            ids,
+            toys,
+            rarity,
+        )
 
     def _deal(self) -> Tensor:
         """A new id for each of 256, the background's excepted."""
         ids = torch.randperm(len(self.colours) - 1, generator=self.generator) + 1
         return torch.cat([torch.zeros(1, dtype=torch.long), ids.repeat(1 + 255 // len(ids))[:255]])
 
-    def _cut(self, clips: Tensor, num: int, size: tuple[int, int, int]) -> Tensor:
-        """`num` random pieces of random clips, half of them mirrored."""
+    def _piece(self, num: int, size: tuple[int, int, int], aim: float) -> tuple[Tensor, ...]:
+        """Indices of `num` random pieces of random clips, half of them mirrored; about a share `aim` is cut around a
+        random pixel of a toy."""
 
         def draw(length: int) -> Tensor:
-            return torch.randint(length, (num, 1, 1, 1), generator=self.generator)
+            return torch.randint(length, (num,), generator=self.generator)
 
-        corner = [draw(length - part + 1) for length, part in zip(clips.shape[1:4], size, strict=True)]
-        n, t, y, x, mirrored = torch.stack([draw(len(clips)), *corner, draw(2)]).to(self.device)
+        corners = [draw(length - part + 1) for length, part in zip(self.labels.shape[1:], size, strict=True)]
+        clip, mirrored = draw(len(self.labels)), draw(2)
+        aimed = torch.rand(num, generator=self.generator) < aim
+        frame, back = corners[0] + draw(size[0]), [draw(part) for part in size[1:]]
+        parts = [clip, *corners, mirrored, aimed, frame, *back]
+        n, t, y, x, mirrored, aimed, frame, up, left = torch.stack([part.long() for part in parts]).to(self.device)
+        height, width = self.labels.shape[2:]
+        there = (self.labels[n, frame] > 0).flatten(1).float() + 1e-9  # anywhere, where no toy is
+        place = there.cumsum(1)
+        lot = torch.rand(num, 1, generator=self.generator).to(self.device) * place[:, -1:]
+        pixel = torch.searchsorted(place, lot).squeeze(1).clamp(max=height * width - 1)
+        y = torch.where(aimed.bool(), (pixel // width - up).clamp(0, height - size[1]), y)
+        x = torch.where(aimed.bool(), (pixel % width - left).clamp(0, width - size[2]), x)
+        n, t, y, x, mirrored = (part.view(-1, 1, 1, 1) for part in (n, t, y, x, mirrored))
         T, H, W = (torch.arange(part, device=self.device) for part in size)
         columns = torch.where(mirrored.bool(), W.flip(0), W)
-        return clips[n, t + T.view(-1, 1, 1), y + H.view(-1, 1), x + columns]
+        return n, t + T.view(-1, 1, 1), y + H.view(-1, 1), x + columns
 
 
 @torch.no_grad()
