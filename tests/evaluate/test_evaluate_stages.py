@@ -22,6 +22,7 @@ from throughmask.nn.scales import Scales
 from throughmask.perception.segmenter import PhraseSegmenter
 from throughmask.stages.bundle import make_bundle
 from throughmask.stages.init import make_stage
+from throughmask.storage import save_sample
 from throughmask.synthetic import make_sample
 from throughmask.train.words import train_tokenizer
 from throughmask.types import MaskTrajectory
@@ -170,10 +171,15 @@ def test_toys_are_found_again_by_the_segmenter(tmp_path, sample):
     assert np.array_equal(found.labels[0], sample.scene.labels)
 
 
-def test_the_program_of_the_page_runs():
-    [program] = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.M | re.S)
+def test_the_programs_of_the_page_run(tmp_path, monkeypatch, capsys):
+    benchmark, measuring = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.M | re.S)
+    monkeypatch.chdir(tmp_path)
+    for folder in ("out/toys", "tracked"):
+        save_sample(ONE.sample, tmp_path / folder)
+    exec(compile(measuring, str(PAGE), "exec"), {})
+    assert capsys.readouterr().out.startswith("1.0 0.0")
     names = {}
-    exec(compile(program, str(PAGE), "exec"), names)
+    exec(compile(benchmark, str(PAGE), "exec"), names)
     assert callable(names["scores"])
     with pytest.raises(InvalidValueError, match="neither masks nor videos"):
         judge(ONE, names["Model"](), None, [0])

@@ -12,7 +12,21 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import animate, convert, doctor, edit, evaluate, generate, init, measure, perceive, samples, toybox, train
+from . import (
+    animate,
+    bundle,
+    convert,
+    doctor,
+    edit,
+    evaluate,
+    generate,
+    init,
+    measure,
+    perceive,
+    samples,
+    toybox,
+    train,
+)
 from .shell import Answer, Json, Verbose, log_to_stderr, run
 
 app = typer.Typer(
@@ -38,7 +52,8 @@ def root(
     raise typer.BadParameter("a command is missing", ctx=context)
 
 
-for module in (animate, samples, perceive, toybox, convert, edit, init, generate, measure, train, evaluate, doctor):
+MODULES = (animate, samples, perceive, toybox, convert, edit, init, generate, measure, train, bundle, evaluate, doctor)
+for module in MODULES:
     module.add_to(app)
 
 

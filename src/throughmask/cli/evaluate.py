@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import OutputError, SampleError
-from .generate import Device, Dtype, Offload, Steps
+from .generate import Device, Dtype, Guide, Offload, OwnSteps
 from .perceive import Words
 from .requests import parse_options, parse_seeds
 from .runs import Options, choose_device, enough_memory, versions
@@ -29,12 +29,13 @@ TABLE, NUMBERS, PAGE = "table.txt", "scores.json", "page.html"
 
 Split = Annotated[str, typer.Argument(help="toybox-128, -single, -multi, -entering, -twins or -compositional.")]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="For all results; a run that stopped goes on here.")]
-Model = Annotated[Path | None, typer.Option(metavar="DIR", help="A bundle: both stages, and what finds toys again.")]
+Model = Annotated[
+    str | None, typer.Option(metavar="DIR", help="A bundle, or its name: both stages, and what finds toys again.")
+]
 Motion = Annotated[Path | None, typer.Option(metavar="CKPT", help="The stage that moves; without it only --video.")]
 Video = Annotated[Path | None, typer.Option(metavar="CKPT", help="The stage that renders; without it only --motion.")]
 Limit = Annotated[int | None, typer.Option(metavar="N", help="So many scenes of the split, evenly spaced.")]
 Seeds = Annotated[str, typer.Option(metavar="A..B", help="Of the noise, for each scene.")]
-Guide = Annotated[str, typer.Option(metavar="IMAGE,TEXT", help="The two scales of guidance; 1 is none.")]
 Other = Annotated[str, typer.Option(metavar="IMAGE,TEXT", help="For the stage that renders, if other scales.")]
 Size = Annotated[str, typer.Option(metavar="HxW", help="Height and width of the scenes, both even.")]
 Frames = Annotated[int | None, typer.Option(metavar="N", help="By default the checkpoint's.")]
@@ -56,8 +57,8 @@ def evaluate(
     perception: Words = None,
     limit: Limit = None,
     seeds: Seeds = "0..2",
-    steps: Steps = 30,
-    guidance: Guide = "1.5,7.5",
+    steps: OwnSteps = None,
+    guidance: Guide = "",
     video_guidance: Other = "",
     size: Size = "256x256",
     frames: Frames = None,
@@ -102,7 +103,7 @@ def evaluate(
             offload=offload,
             frames=clip.frames,
             fps=clip.fps,
-            steps=steps,
+            steps=moving.steps,
             guidance=moving.guidance,
             video_guidance=rendering.guidance,
         )
@@ -124,16 +125,18 @@ def evaluate(
 
 
 def _bundled(
-    model: Path, motion: Path | None, video: Path | None, perception: Path | None
+    model: str, motion: Path | None, video: Path | None, perception: Path | None
 ) -> tuple[Path, Path, Path | None]:
     """The parts of a bundle, each unless another is given. Raises SampleError for a folder that is none."""
+    from ..stages.bundle import find_model
     from ..stages.checkpoint import BUNDLE
 
-    if not (model / BUNDLE).is_file():
+    folder = find_model(model)
+    if not (folder / BUNDLE).is_file():
         fix = "give its stages with --motion and --video"
-        raise SampleError("this is not a bundle of both stages", seen=str(model), fix=fix)
-    seer = model if (model / "segmenter").is_dir() else None
-    return motion or model / "motion", video or model / "video", perception or seer
+        raise SampleError("this is not a bundle of both stages", seen=model, fix=fix)
+    seer = folder if (folder / "segmenter").is_dir() else None
+    return motion or folder / "motion", video or folder / "video", perception or seer
 
 
 def _tracker(folder: Path, device: str) -> Tracker:

@@ -15,6 +15,7 @@ from .runs import RUN, Options
 from .shell import note
 
 if TYPE_CHECKING:
+    from ..nn.scales import Scales
     from ..stages.checkpoint import StageInfo
     from ..types import MaskTrajectory, Sample, Video
 
@@ -33,27 +34,34 @@ def parse_options(
     model: Path, steps: int | None, guidance: str, frames: int | None, fps: str | None, size: str, *rest: Any
 ) -> Options:
     """model: a stage's checkpoint. steps None and guidance "": as the model that it is part of is best used."""
-    from ..nn.scales import Scales
     from ..stages.bundle import Habits
     from ..types import exact_fps
 
     habits = Habits.read(model)
-    scales = habits.guidance_of(model.name)
+    scales = parse_scales(guidance) if guidance else habits.guidance_of(model.name)
+    height_width = parse_size(size) if size else None
+    rate = None if fps is None else exact_fps(fps)
+    return Options(model, habits.steps if steps is None else steps, scales, frames, rate, height_width, *rest)
+
+
+def parse_scales(guidance: str) -> Scales:
+    from ..nn.scales import Scales
+
     try:
-        if guidance:
-            image, text = (float(part) for part in guidance.split(","))
-            scales = Scales(image, text)
+        image, text = (float(part) for part in guidance.split(","))
     except ValueError:
         fix = "such as 1.5,7.5; 1,1 is no guidance"
         raise InvalidValueError("guidance is written IMAGE,TEXT", seen=guidance, fix=fix) from None
-    height_width = None
-    if size:
-        match = re.fullmatch(r"(\d{1,5})\s*[xX×]\s*(\d{1,5})", size.strip())
-        if match is None:
-            raise InvalidValueError("a size is written HxW, such as 480x832", seen=size)
-        height_width = int(match[1]), int(match[2])
-    rate = None if fps is None else exact_fps(fps)
-    return Options(model, habits.steps if steps is None else steps, scales, frames, rate, height_width, *rest)
+    scales = Scales(image, text)
+    scales.weights()  # refuses negative ones
+    return scales
+
+
+def parse_size(size: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d{1,5})\s*[xX×]\s*(\d{1,5})", size.strip())
+    if match is None:
+        raise InvalidValueError("a size is written HxW, such as 480x832", seen=size)
+    return int(match[1]), int(match[2])
 
 
 def parse_seeds(seed: int | None, seeds: str) -> list[int]:

@@ -1,0 +1,51 @@
+"""The command `bundle`: both stages, and what finds objects, as one folder that `animate` and the others take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import InvalidValueError
+from .requests import parse_scales, parse_size
+from .shell import Answer, command
+
+Scale = Annotated[str, typer.Option(metavar="IMAGE,TEXT", help="The guidance it is best used with.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    command(app, "bundle")(bundle)
+
+
+def bundle(
+    motion: Annotated[Path, typer.Option(metavar="CKPT", help="The stage that moves.")],
+    video: Annotated[Path, typer.Option(metavar="CKPT", help="The stage that renders, on the same VAE and text.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="A new folder.")],
+    words: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="What train toybox-words made; its segmenter is taken along.")
+    ] = None,
+    steps: Annotated[int, typer.Option(metavar="N", help="Of the sampler, as it is best used.")] = 30,
+    guidance: Scale = "1.5,7.5",
+    video_guidance: Annotated[
+        str, typer.Option(metavar="IMAGE,TEXT", help="For the stage that renders, if other scales.")
+    ] = "",
+    size: Annotated[str, typer.Option(metavar="HxW", help="Of the pictures that it learnt from.")] = "",
+    least_psnr: Annotated[
+        float | None,
+        typer.Option(metavar="DB", help="How well its VAE reproduces all such pictures; others are warned of."),
+    ] = None,
+) -> Answer:
+    """Put two stages into one folder that says how it is best used."""
+    from ..stages.bundle import Habits, make_bundle
+
+    if steps < 1:
+        raise InvalidValueError("there must be at least one step", seen=steps)
+    rendering = parse_scales(video_guidance) if video_guidance else None
+    habits = Habits(steps, parse_scales(guidance), rendering, parse_size(size) if size else None, least_psnr)
+    make_bundle(out, motion, video, words=words, habits=habits)
+    files = [path for path in out.rglob("*") if path.is_file()]
+    size_mb = sum(path.stat().st_size for path in files) / 1e6
+    parts = sorted(path.name for path in out.iterdir() if path.is_dir())
+    data = {"path": str(out), "parts": parts, "megabytes": round(size_mb, 2)}
+    return Answer(data, [f"{out}: {size_mb:.1f} MB in {len(files)} files: {', '.join(parts)}"])
