@@ -117,6 +117,7 @@ def test_each_step_is_kept_as_soon_as_it_is_done(animator):
     assert parts == [(False, False), (True, False), (True, True)]
 
 
+@pytest.mark.slow
 def test_the_most_confident_or_the_picked_one_is_rendered(model, monkeypatch):
     animator = Animator.load(model, device="cpu")
     move = animator.move
@@ -255,6 +256,7 @@ def with_recipe(model, folder, stage, name):
     return folder
 
 
+@pytest.mark.slow
 def test_stages_of_other_recipes(model, made, tmp_path):
     blind = with_recipe(model, tmp_path / "ti2v", "video", "ti2v")
     again = throughmask.animate(PIXELS, PROMPT, model=blind, device="cpu", seed=3, masks=LABELS, **QUIET)

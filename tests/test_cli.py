@@ -88,6 +88,7 @@ def test_every_name_of_the_package_is_there():
         throughmask.nothing
 
 
+@pytest.mark.slow
 def test_help_is_quick():
     script = shutil.which("throughmask", path=Path(sys.executable).parent) or pytest.skip(
         "throughmask is not installed"
@@ -302,6 +303,7 @@ def test_synthetic_mistakes(call, tmp_path, options, says):
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.slow
 def test_demo(call, ask, tmp_path):
     out = tmp_path / "demo"
     status, data = ask("demo", "--out", out)

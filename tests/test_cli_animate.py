@@ -130,6 +130,7 @@ def test_json_says_the_same_without_a_bar(animate, tmp_path):
     assert data["seconds"]["total"] >= data["seconds"]["move"] + data["seconds"]["render"]
 
 
+@pytest.mark.slow
 def test_it_equals_the_verbs_one_by_one(animate, call, toys, model, whole, tmp_path):
     one = tmp_path / "one"
     status, _, err = call("parse", toys, "--prompt", PROMPT, "--masks", tmp_path / "masks.png", "--out", one)
@@ -145,6 +146,7 @@ def test_it_equals_the_verbs_one_by_one(animate, call, toys, model, whole, tmp_p
 
 
 @pytest.mark.parametrize(("stop", "done"), [(1, ["parse"]), (2, ["parse", "move"])])
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_where_it_stopped(animate, whole, tmp_path, monkeypatch, stop, done):
     out, words = tmp_path / "out", ("--seeds", "0..1")
     with monkeypatch.context() as patch:
@@ -189,6 +191,7 @@ def test_a_finished_run_is_left_alone(animate, whole):
     assert (whole / "sheet.png").is_file()
 
 
+@pytest.mark.slow
 def test_other_masks_are_rendered_anew(animate, call, model, tmp_path):
     out = tmp_path / "out"
     animate(out)
@@ -223,6 +226,7 @@ def test_other_arguments_are_refused(animate, tmp_path, more, named):
     assert contents(out) == before
 
 
+@pytest.mark.slow
 def test_another_picture_or_sentence_is_refused_unless_forced(animate, toys, tmp_path):
     out = tmp_path / "out"
     assert animate(out)[0] == 0
@@ -236,6 +240,7 @@ def test_another_picture_or_sentence_is_refused_unless_forced(animate, toys, tmp
     assert np.array_equal(storage.load_sample(out).scene.image, picture()[0] // 2)
 
 
+@pytest.mark.slow
 def test_forced_and_interrupted_it_says_how_to_go_on(animate, tmp_path, monkeypatch):
     out = tmp_path / "out"
     animate(out)
@@ -267,6 +272,7 @@ def test_the_picked_candidate_is_rendered(animate, tmp_path):
     assert runs_of(out)["render"]["seed"] == 1
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_what_was_done(animate, whole, tmp_path, monkeypatch):
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
@@ -347,6 +353,7 @@ def test_weights_that_cannot_be_loaded(call, toys, hollow_model, tmp_path, by):
 
 
 @pytest.mark.parametrize(("size", "made"), [((16, 16), (16, 16)), ((50, 20), (48, 16)), ((4, 60), (16, 64))])
+@pytest.mark.slow
 def test_small_and_oblong_pictures(call, model, tmp_path, size, made):
     media.write_image(tmp_path / "p.png", np.full((*size, 3), 90, np.uint8))
     words = ("animate", tmp_path / "p.png", "--prompt", ONE, "--model", model, "--out", tmp_path / "out")
@@ -368,6 +375,7 @@ def bundled(model, tmp_path, monkeypatch):
     (tmp_path / "models" / "toybox" / "demo.txt").write_text(ONE + "\n")
 
 
+@pytest.mark.slow
 def test_the_bundled_model_is_the_default(bundled, call, toys, tmp_path):
     status, _, err = call("animate", toys, "--prompt", ONE, "--out", tmp_path / "a", "--points", "red ball=35,8")
     assert status == 0, err

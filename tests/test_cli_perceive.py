@@ -63,6 +63,7 @@ def test_what_was_not_used_is_told(picture, tmp_path, capsys):
     assert "style of Monet" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_video_is_followed(words, tmp_path, capsys):
     sample = make_sample(0, size=(32, 48), frames=5)
     save_sample(sample, tmp_path / "s")

@@ -459,6 +459,7 @@ def test_move_adds_masks_and_says_how_they_came(ask, models, scene):
     assert run["seconds"]["total"] >= run["seconds"]["load"] + run["seconds"]["sample"]
 
 
+@pytest.mark.slow
 def test_candidates_are_those_of_their_seeds(call, ask, models, scene, tmp_path):
     model = ["--model", models / "motion", *QUICK]
     status, out, err = call("move", scene, *model, "--seeds", "2..3")
@@ -507,6 +508,7 @@ def test_new_masks_take_the_old_video_away(ask, models, tmp_path):
 # render
 
 
+@pytest.mark.slow
 def test_render_adds_a_video_or_writes_another_sample(call, ask, models, moving, tmp_path):
     (moving / "run.json").write_text('{"move": {"seed": 5}}')
     words = ["render", moving, "--model", models / "video", *QUICK]
@@ -563,6 +565,7 @@ def test_a_scene_without_objects(ask, models, tmp_path):
     assert len(storage.load_sample(tmp_path / "lake").video) == FRAMES
 
 
+@pytest.mark.slow
 def test_a_model_that_sees_no_motion(ask, models, scene, tmp_path):
     words = ["--model", models / "ti2v", *QUICK]
     status, data = ask("render", scene, *words, "--fps", "8")
@@ -576,6 +579,7 @@ def test_a_model_that_sees_no_motion(ask, models, scene, tmp_path):
     assert (status, data["fps"], data["frames"]) == (0, "10", 9)
 
 
+@pytest.mark.slow
 def test_flow_goes_from_move_to_render(ask, models, scene, tmp_path):
     move, render = (["--model", models / f"flow-{stage}", *QUICK] for stage in ("motion", "video"))
     status, data = ask("move", scene, *move)
@@ -598,6 +602,7 @@ def test_flow_goes_from_move_to_render(ask, models, scene, tmp_path):
 # Interrupted
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_leaves_the_sample_as_it_was(models, scene):
     import signal
 

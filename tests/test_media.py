@@ -607,6 +607,7 @@ def test_a_video_that_changes_its_size(tmp_path):
         read_video(tmp_path / "c.h264")
 
 
+@pytest.mark.slow
 def test_real_clips_have_the_frames_that_they_should(assets):
     clips = [entry for entry in json.loads((assets / "manifest.json").read_text()) if "frames" in entry]
     checked = 0

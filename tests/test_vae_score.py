@@ -34,6 +34,7 @@ def clips():
     return [(sample.video.frames, sample.trajectory.labels) for sample in samples]
 
 
+@pytest.mark.slow
 def test_the_score_is_that_of_the_vae_on_every_clip(clips):
     torch.manual_seed(0)
     vae = AutoencoderKLWan(base_dim=3, z_dim=16, num_res_blocks=1, **STAGES).eval()

@@ -27,6 +27,7 @@ def vae(benchmark, assets):
     return benchmark.TinyVAE.load(assets / "weights/taef2")
 
 
+@pytest.mark.slow
 def test_the_vae_gives_the_reference_latents_and_picture(vae, assets):
     pixels = media.read_image(assets / "oracles/taef2_in_horsejump-high.png")
     reference = np.load(assets / "oracles/taef2_ref_horsejump-high.npz")
@@ -50,6 +51,7 @@ def test_no_palette_carries_masks_better_than_ours(benchmark, vae, assets):
     assert ours["mean"] > 0.9
 
 
+@pytest.mark.slow
 def test_ids_rotate_through_all_colours_and_scores_count_pixels(benchmark, assets):
     pictures = benchmark.label_maps(assets, 7)
     assert {int(k) for labels in pictures for k in np.unique(labels)} >= {1, 2, 3, *range(5, 14)}

@@ -10,6 +10,7 @@ from throughmask.stages.checkpoint import StageInfo
 from throughmask.stages.init import PIPELINES, make_stage, save_stage
 
 
+@pytest.mark.slow
 def test_a_bundle_loads_as_its_checkpoints(folders, sample, tmp_path):
     make_bundle(tmp_path / "toys", folders["motion"], folders["paper"])
     assert sorted(path.name for path in (tmp_path / "toys" / "video").iterdir()) == [

@@ -50,6 +50,7 @@ def test_half_precision_loads_runs_and_stays_finite(folders, sample, name, dtype
     assert 0 < (latents - exact).abs().max() < 0.2
 
 
+@pytest.mark.slow
 def test_a_seed_gives_the_same_alone_and_among_others(pipelines, sample):
     pipeline, kept = pipelines["motion"], []
     many = pipeline.propose(
@@ -64,6 +65,7 @@ def test_a_seed_gives_the_same_alone_and_among_others(pipelines, sample):
     assert one.confidence == pytest.approx(many[3].confidence, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_generators_serve_as_seeds(pipelines, sample):
     motion, video = pipelines["motion"], pipelines["paper"]
     seeded = motion.propose(sample.scene, [5, 6], steps=1)
@@ -100,6 +102,7 @@ def test_the_progress_bar_counts_steps(pipelines, sample):
     assert "3/3" in out.getvalue()
 
 
+@pytest.mark.slow
 def test_guidance_and_negative_prompt_change_the_result(pipelines, sample):
     pipeline = pipelines["paper"]
     plain = last_latents(pipeline, sample, guidance=(1, 1))

@@ -45,6 +45,7 @@ def scene_sample(request, sample):
     return SCENES[request.param](sample)
 
 
+@pytest.mark.slow
 def test_a_scene_of_any_kind_goes_through_both_stages(pipelines, scene_sample):
     scene, frames = scene_sample.scene, len(scene_sample.video)
     proposals = copy_of(pipelines["motion"]).propose(scene, [0, 1], steps=2, frames=frames)

@@ -134,6 +134,7 @@ def test_a_flipped_item_is_the_mirrored_one(four_samples, tmp_path):
     assert not torch.equal(plain, mirrored)
 
 
+@pytest.mark.slow
 def test_a_cache_goes_on_where_it_stopped_and_says_why_it_is_stale(four_samples, tmp_path, monkeypatch):
     monkeypatch.setattr("throughmask.train.latents.PER_SHARD", 2)
     pipeline, folder = make_stage("tiny-wan", "video", frames=FRAMES), tmp_path / "cache"
@@ -242,6 +243,7 @@ def test_ddp_and_fsdp_learn_alike(settings, in_processes, tmp_path):
     assert found["ddp"][-1] < 0.9 * found["ddp"][0]
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_other_settings_is_refused(settings):
     run(settings, steps=1)
     with pytest.raises(SampleError, match=r"other settings \(.*lr was 0\.003, is 0\.1"):
@@ -249,6 +251,7 @@ def test_a_checkpoint_of_other_settings_is_refused(settings):
     assert run(settings, steps=2, log_every=2)["steps"] == 2
 
 
+@pytest.mark.slow
 def test_a_full_disk_loses_no_checkpoint(settings, monkeypatch):
     from throughmask.train import state
 
@@ -267,6 +270,7 @@ def test_a_full_disk_loses_no_checkpoint(settings, monkeypatch):
     assert run(settings)["steps"] == 6
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_cannot_be_read_is_named(settings):
     run(settings, steps=2)
     shard = next((Path(settings["out"]) / "state" / "step-00000002").glob("*.distcp"))
@@ -303,6 +307,7 @@ def test_bad_settings(change, words, settings):
     assert not Path(settings["out"], "model").exists()
 
 
+@pytest.mark.slow
 def test_the_papers_numbers():
     config = preset("paper-dit")
     assert (config.batch, config.lr, config.warmup, config.steps, config.decay) == (32, 2e-5, 2000, 50_000, 0.0)

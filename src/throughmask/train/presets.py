@@ -35,7 +35,7 @@ def toybox_vae() -> VAEConfig:
 def toybox_words() -> WordsConfig:
     """The bundled text encoder and segmenter, learnt together: what a phrase looks like, and what a text says. For one
     GPU, on the same clips as the VAE."""
-    return WordsConfig(clips="toybox:0..2999", steps=200_000, dtype="bfloat16", workers=8)
+    return WordsConfig(clips="toybox:0..2999", steps=200_000, absent=0.25, dtype="bfloat16", workers=8)
 
 
 def toybox_base() -> StageConfig:
