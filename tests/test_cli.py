@@ -19,6 +19,12 @@ from throughmask.cli import main
 from throughmask.synthetic import make_sample
 
 COMMANDS = [
+    "animate",
+    "parse",
+    "track",
+    "measure",
+    "bundle",
+    "evaluate",
     "inspect",
     "validate",
     "convert",

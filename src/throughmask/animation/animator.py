@@ -19,7 +19,7 @@ import numpy as np
 from .. import media
 from ..errors import InvalidValueError, SampleError, ThroughMaskWarning
 from ..nn.scales import Scales
-from ..perception.language import EnglishRules, Language, Reading
+from ..perception.language import EnglishRules, Known, Language, Reading
 from ..perception.parse import Box, Parsed, Point, must_name_something, painted_hints, parse_scene
 from ..stages.bundle import DEFAULT_MODEL, Habits, find_model, stage_folder
 from ..stages.checkpoint import StageInfo, component_folder
@@ -313,7 +313,8 @@ class Animator:
 
     def _found(self, asked: Asked, size: tuple[int, int]) -> Parsed:
         seer = self.perception if asked.labels is None else None
-        parsed = parse_scene(asked.pixels, asked.prompt, self.language, seer, masks=asked.labels, hints=asked.hints)
+        known = Known(asked.reading)
+        parsed = parse_scene(asked.pixels, asked.prompt, known, seer, masks=asked.labels, hints=asked.hints)
         scene, notes = resized_scene(parsed.scene, size)
         return parsed._replace(scene=scene, notes=(*parsed.notes, *notes))
 

@@ -17,7 +17,19 @@ import typer
 from .. import __version__
 from ..errors import OutputError, ThroughMaskError
 from .generate import Device, Dtype, Fps, Frames, Guide, Negative, Offload, OwnSteps, Seed, write_candidates
-from .perceive import Boxes, Masks, Points, masks_from, must_be_one_way, read_boxes, read_points
+from .perceive import (
+    Boxes,
+    LanguageKind,
+    Llm,
+    Masks,
+    Points,
+    Url,
+    masks_from,
+    must_be_one_way,
+    open_language,
+    read_boxes,
+    read_points,
+)
 from .requests import CANDIDATES, SHEET, find_checkpoint, parse_options, parse_seeds
 from .runs import RUN, Options, Run, read_runs, write_runs
 from .samples import Force
@@ -57,6 +69,9 @@ def animate(
     masks: Masks = None,
     boxes: Boxes = "",
     points: Points = "",
+    language: LanguageKind = "rules",
+    url: Url = "",
+    llm: Llm = "",
     steps: OwnSteps = None,
     guidance: Guide = "",
     frames: Frames = None,
@@ -79,12 +94,14 @@ def animate(
         parse_options(find_checkpoint(model, stage), steps, guidance, *rest) for stage in ("motion", "video")
     )
     animator = Animator.load(model, device=device, dtype=dtype, offload=offload)
+    animator.language = open_language(language, url, llm)
     wanted: dict[str, Any] = {"boxes": read_boxes(boxes), "points": read_points(points), "pick": pick}
     wanted |= {"seeds": numbers if seeds else None}
     arguments = {
         "image": _content(image),
         "masks": None if masks is None else _content(masks),
         "prompt": prompt,
+        "language": llm or language,
         "model": str(animator.folder.absolute()),
         **wanted,
         "seed": numbers[0],
@@ -170,7 +187,8 @@ class Folder:
         if step == "parse":
             storage.save_sample(made.sample, self.place)
             seconds = round(sum(made.seconds.values()), 3)
-            record: dict[str, Any] = {"prompt": made.sample.scene.prompt, "language": "rules", "masks": self.masks}
+            record: dict[str, Any] = {"prompt": made.sample.scene.prompt, "masks": self.masks}
+            record["language"] = self.arguments["language"]
             record |= {"notes": list(made.notes), "throughmask": __version__, "seconds": seconds}
             entry = {"arguments": self.arguments, "throughmask": __version__}
             write_runs(self.place / RUN, {VERB: entry, "parse": record})

@@ -43,7 +43,7 @@ def measure(
     ] = None,
     force: Force = False,
 ) -> Answer:
-    """Find the objects in a Sample's video again: did they go where the masks said?
+    """Find the objects of a video again: did they follow their masks?
 
     For each object: IoU of the masks found with those asked for; its displacement asked and found, in pixels (x to the
     right, y down); the frames in which it is there, of those that ask for it; and the frames in which it is there

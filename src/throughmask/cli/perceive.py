@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -16,6 +16,7 @@ from .samples import Force
 from .shell import Answer, command, note
 
 if TYPE_CHECKING:
+    from ..perception.language import Language
     from ..perception.parse import Box, Parsed, Perception, Point
     from ..types import Scene
 
@@ -32,6 +33,16 @@ Boxes = Annotated[
 Points = Annotated[str, typer.Option(metavar="NAME=X,Y;...", help='A point on each object, such as "red ball=35,50".')]
 
 
+LanguageKind = Annotated[
+    Literal["rules", "openai", "local"],
+    typer.Option(help="What reads the prompt: English by rule, a server that speaks OpenAI's API, or a model here."),
+]
+Url = Annotated[str, typer.Option(help="Of the server; its key is read from OPENAI_API_KEY, if that is set.")]
+Llm = Annotated[
+    str, typer.Option(metavar="NAME", help="What the server calls its model; a folder or hub id with local.")
+]
+
+
 def add_to(app: typer.Typer) -> None:
     command(app, "parse")(parse)
     command(app, "track")(track)
@@ -45,31 +56,34 @@ def parse(
     boxes: Boxes = "",
     points: Points = "",
     perception: Words = None,
+    language: LanguageKind = "rules",
+    url: Url = "",
+    llm: Llm = "",
     strip: Annotated[bool, typer.Option("--strip", help="A motion prompt without attributes, as the paper's.")] = False,
     force: Force = False,
 ) -> Answer:
-    """Read a picture and a sentence: who moves, what is said of each, and where each is."""
+    """Read a picture and a sentence: who moves, how, and where it is."""
     started = time.perf_counter()
     from .. import media
-    from ..perception.language import EnglishRules
+    from ..perception.language import Known
     from ..perception.parse import painted_hints, parse_scene
     from ..storage import new_sample_folder, save_sample
     from ..types import Sample
 
     must_be_one_way(masks, boxes, points)
     areas, dots = read_boxes(boxes), read_points(points)
-    language, pixels = EnglishRules(strip), media.read_image(image)
+    reader, pixels = open_language(language, url, llm, strip=strip), media.read_image(image)
     given = None if masks is None else media.read_labels(masks)
-    reading = language.read(prompt)
+    reading = reader.read(prompt)
     names = [thing.name for thing in reading.objects]
     hints = painted_hints((pixels.shape[0], pixels.shape[1]), names, areas, dots)
     with new_sample_folder(out, force=force) as folder:
         seer = None if given is not None else open_perception(perception)
-        parsed = parse_scene(pixels, prompt, language, seer, masks=given, hints=hints)
+        parsed = parse_scene(pixels, prompt, Known(reading), seer, masks=given, hints=hints)
         save_sample(Sample(parsed.scene), folder)
         record = {
             "prompt": prompt,
-            "language": "rules",
+            "language": llm or language,
             "masks": masks_from(masks, boxes, points),
             "unused": list(parsed.unused),
             "throughmask": __version__,
@@ -89,7 +103,7 @@ def track(
     ] = False,
     force: Force = False,
 ) -> Answer:
-    """Follow a Sample's objects through a video: its masks, frame by frame."""
+    """Follow the objects of a Sample through a video."""
     started = time.perf_counter()
     from .. import media, storage
     from ..perception.parse import track_video
@@ -111,6 +125,29 @@ def track(
     lines = [f"{out}: {len(trajectory)} frames, {seconds:.1f} s"]
     lines += [f"  {name}: seen in {share:.0%} of the frames" for name, share in shares.items()]
     return Answer({"path": str(out), "frames": len(trajectory), "seen": shares, "seconds": seconds}, lines)
+
+
+def open_language(kind: str, url: str, llm: str, *, strip: bool = False) -> Language:
+    """What reads prompts. Raises InvalidValueError for options that do not go together; nothing is loaded yet."""
+    if kind == "rules":
+        if url or llm:
+            fix = "add --language openai (or local), or leave them out"
+            raise InvalidValueError("the rules ask no language model", seen=llm or url, fix=fix)
+        from ..perception.language import EnglishRules
+
+        return EnglishRules(strip)
+    if not llm or (kind == "openai") != bool(url):
+        needs = "--url and --llm" if kind == "openai" else "--llm alone"
+        raise InvalidValueError(f"--language {kind} needs {needs}", seen=f"url {url!r}, llm {llm!r}")
+    if kind == "openai":
+        from ..perception.instruct.server import InstructServer
+
+        return InstructServer(url, llm, strip_attributes=strip)
+    from ..perception.instruct.local import LocalInstruct
+    from ..stages.devices import choose_device, choose_dtype
+
+    device = choose_device("auto")
+    return LocalInstruct(llm, device, choose_dtype("auto", device), strip_attributes=strip)
 
 
 def open_perception(folder: Path | None) -> Perception:

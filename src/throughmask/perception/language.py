@@ -65,6 +65,16 @@ class EnglishRules:
         return read_prompt(prompt, strip_attributes=self.strip_attributes)
 
 
+@dataclass(frozen=True)
+class Known:
+    """The Language of one prompt that was read before: a model is asked once."""
+
+    reading: Reading
+
+    def read(self, prompt: str) -> Reading:
+        return self.reading
+
+
 def read_prompt(prompt: str, *, strip_attributes: bool = False) -> Reading:
     """Read an English prompt. A prompt that names nothing gives no objects, and a note that says so.
 
