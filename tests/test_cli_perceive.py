@@ -81,6 +81,8 @@ def test_a_video_is_followed(words, tmp_path, capsys):
     ("more", "problem"),
     [
         ((), "needs a segmenter; give --masks, or --perception"),
+        (("--perception", "real"), "sam2.1-hiera-large cannot be downloaded"),
+        (("--perception", "nowhere"), "nowhere is no segmenter: it lacks tokenizer"),
         (("--boxes", "red ball=1,2,3"), "left,top,right,bottom"),
         (("--boxes", "green cat=1,2,9,9"), "names no such object"),
         (("--boxes", "red ball=1,2,99,9"), "inside the picture"),
@@ -89,6 +91,8 @@ def test_a_video_is_followed(words, tmp_path, capsys):
 )
 def test_mistakes_end_in_one_line_and_leave_nothing(picture, tmp_path, capsys, monkeypatch, more, problem):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     call("parse", picture, "--prompt", PROMPT, "--out", "s", *more, status=2)
     error = capsys.readouterr().err
     assert problem in error

@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 
 Words = Annotated[
     Path | None,
-    typer.Option("--perception", metavar="DIR", help="What finds objects by phrase; by default the bundled model."),
+    typer.Option(
+        "--perception",
+        metavar="real|DIR",
+        help="What finds objects: real (Grounding DINO, SAM 2), or what train toybox-words made. Default: the bundled.",
+    ),
 ]
 Masks = Annotated[
     Path | None, typer.Option(metavar="PNG", help="Indexed PNG: id k is the k-th object that the prompt names.")
@@ -151,7 +155,19 @@ def open_language(kind: str, url: str, llm: str, *, strip: bool = False) -> Lang
 
 
 def open_perception(folder: Path | None) -> Perception:
-    """What finds objects: the folder's, else the bundled model's. Raises InvalidValueError if there is neither."""
+    """What finds objects: "real", or the folder's, else the bundled model's.
+
+    Raises InvalidValueError if there is neither, SampleError for a folder or a hub that does not have it.
+    """
+    if folder == Path("real"):
+        from ..perception.real.perception import RealPerception
+        from ..stages.devices import choose_device, choose_dtype, enough_memory
+        from ..stages.pipeline import hide_loading_bars
+
+        hide_loading_bars()
+        device = choose_device("auto")
+        with enough_memory():
+            return RealPerception.load(device=device, dtype=choose_dtype("auto", device), say=note)
     if folder is None:
         from ..stages.bundle import bundled
 

@@ -1,0 +1,1 @@
+"""Perception of real pictures (paper Sec. 3.1): Grounding DINO finds objects, SAM 2 segments and follows them."""

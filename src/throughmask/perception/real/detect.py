@@ -1,0 +1,141 @@
+"""Boxes by phrase: Grounding DINO through transformers' own class, one phrase at a time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ...errors import InvalidValueError
+from ...types import Pixels
+from .matching import Candidate, Corners, allot, split_place
+from .weights import Say, find_model, load_whole, silent
+
+GROUNDING_DINO = "IDEA-Research/grounding-dino-base"
+
+_TAIL = re.compile(r" (?:of|on|in|at|with|by|near|under|behind|beside|from|to) ")
+
+
+class Detection(NamedTuple):
+    """An object's box: left, top, right, bottom in pixels, as edges; and its score, 0 to 1."""
+
+    box: Corners
+    score: float
+
+
+class Detections(NamedTuple):
+    """What was found, by id; and for every other id why not, in words that name its phrase."""
+
+    found: dict[int, Detection]
+    missed: dict[int, str]
+
+
+class Detector(Protocol):
+    """Finds the best box of each phrase. No two ids get the same box."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What run.json records: the model, its thresholds."""
+        ...
+
+    def detect(self, image: Pixels, phrases: Mapping[int, str]) -> Detections:
+        """image: uint8 H W 3. phrases: of each object id, such as "red ball" or "left dog"."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class GroundingDino:
+    """Detector over GroundingDinoForObjectDetection.
+
+    A box counts if one of its phrase's words is seen in it more surely than box_threshold, and its noun more surely
+    than text_threshold, so that "red ball" is no red block. Raises InvalidValueError unless both are from 0 to 1.
+    """
+
+    model: Any
+    tokenizer: Any
+    image_processor: Any
+    box_threshold: float = 0.25
+    text_threshold: float = 0.25
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        for what in ("box_threshold", "text_threshold"):
+            if not 0 <= getattr(self, what) <= 1:
+                raise InvalidValueError(f"the {what.replace('_', ' ')} is from 0 to 1", seen=getattr(self, what))
+
+    @classmethod
+    def load(
+        cls,
+        name: str = GROUNDING_DINO,
+        *,
+        device: str = "cpu",
+        box_threshold: float = 0.25,
+        text_threshold: float = 0.25,
+        say: Say = silent,
+    ) -> GroundingDino:
+        """A hub id or a folder, in float32: a bfloat16 tells places apart to 1/256 only. Raises as find_model does."""
+        cls(None, None, None, box_threshold, text_threshold)
+        folder = find_model(name, ["grounding-dino"], say=say)
+        from transformers import AutoTokenizer, GroundingDinoForObjectDetection, GroundingDinoImageProcessorPil
+
+        model = load_whole(GroundingDinoForObjectDetection, folder, dtype=torch.float32).to(device)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        image_processor = GroundingDinoImageProcessorPil.from_pretrained(folder)
+        return cls(model, tokenizer, image_processor, box_threshold, text_threshold, name)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"model": self.name, "box_threshold": self.box_threshold, "text_threshold": self.text_threshold}
+
+    def detect(self, image: Pixels, phrases: Mapping[int, str]) -> Detections:
+        seen = self.image_processor(images=Image.fromarray(np.ascontiguousarray(image)), return_tensors="pt")
+        size = (image.shape[0], image.shape[1])
+        nouns = {id: split_place(phrase)[0] for id, phrase in phrases.items()}
+        candidates: dict[str, list[Candidate]] = {}
+        best: dict[str, float] = {}
+        for noun in dict.fromkeys(nouns.values()):
+            candidates[noun], best[noun] = self._candidates(seen, noun, size)
+        boxes = allot(phrases, candidates, size)
+        missed = {
+            id: f"{phrases[id]!r}: what fits it is another object"
+            if candidates[noun]
+            else f"{phrases[id]!r}: not seen surely enough (best score {best[noun]:.2f})"
+            for id, noun in nouns.items()
+            if id not in boxes
+        }
+        return Detections({id: Detection(box, score) for id, (box, score, _) in boxes.items()}, missed)
+
+    @torch.inference_mode()
+    def _candidates(self, seen: Any, noun: str, size: tuple[int, int]) -> tuple[list[Candidate], float]:
+        """Boxes above the thresholds, and the best score of any."""
+        text = noun.replace(".", " ").strip() + "."
+        words = self.tokenizer(text, return_tensors="pt", return_offsets_mapping=True)
+        start, end = words.pop("offset_mapping")[0].T
+        device = self.model.device
+        output = self.model(**{name: value.to(device) for name, value in {**seen, **words}.items()})
+        probability = output.logits[0].float().sigmoid().cpu()[:, : len(start)]  # queries tokens
+        said = (end > start) & (end < len(text))  # not what stands for start and end, nor the full stop
+        begin, stop = _head(text[:-1])
+        score, _ = probability[:, said].max(1)
+        sure, _ = probability[:, said & (start < stop) & (end > begin)].max(1)
+        fit = probability[:, said].mean(1)
+        height, width = size
+        x, y, w, h = output.pred_boxes[0].float().cpu().unbind(1)
+        edges = torch.stack([x - w / 2, y - h / 2, x + w / 2, y + h / 2], 1).clamp(0, 1)
+        boxes = edges * torch.tensor([width, height, width, height])
+        whole = (boxes[:, 2:] - boxes[:, :2] >= 1).all(1)
+        kept = whole & (score > self.box_threshold) & (sure > self.text_threshold)
+        rows = zip(boxes[kept].tolist(), score[kept].tolist(), fit[kept].tolist(), strict=True)
+        return [Candidate((b[0], b[1], b[2], b[3]), s, f) for b, s, f in rows], float(score.max())
+
+
+def _head(phrase: str) -> tuple[int, int]:
+    """Where the noun stands: "ball" in "red ball", "flock" in "large flock of birds"."""
+    tail = _TAIL.search(phrase)
+    stop = tail.start() if tail else len(phrase)
+    return phrase.rfind(" ", 0, stop) + 1, stop

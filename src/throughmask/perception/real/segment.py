@@ -1,0 +1,167 @@
+"""Masks in a picture: SAM 2 through transformers' own class, prompted by boxes, points or masks.
+
+transformers' processor of SAM 2 needs torchvision, so its arithmetic is written out here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from ...errors import InvalidValueError
+from ...types import MAX_OBJECTS, Labels, Pixels
+from .matching import Corners
+
+SAM2 = "facebook/sam2.1-hiera-large"
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's colours
+BOX_CORNERS = (2, 3)  # how SAM 2 labels the points that are a box's corners; 1 is on the object, 0 is not
+
+Mask = npt.NDArray[np.bool_]
+Dot = tuple[float, float, bool]  # x, y in pixels; whether it is on the object
+
+
+@dataclass(frozen=True, eq=False)
+class Prompt:
+    """How an object is shown: by a box (left, top, right, bottom), by points, by both, or by a mask (bool H W)."""
+
+    box: Corners | None = None
+    points: tuple[Dot, ...] = ()
+    mask: Mask | None = None
+
+    def check(self, size: tuple[int, int]) -> None:
+        """Raises InvalidValueError for a prompt that shows nothing, or not in a picture of this height and width."""
+        height, width = size
+        if (self.mask is not None) == bool(self.box or self.points):
+            raise InvalidValueError("an object is shown by a box and points, or by a mask")
+        if self.mask is not None and (self.mask.shape != size or not self.mask.any()):
+            seen = f"{self.mask.shape}, {int(self.mask.sum())} pixels"
+            raise InvalidValueError(f"a mask has its picture's size, {height}×{width}, and is not empty", seen=seen)
+        if self.box and not (0 <= self.box[0] < self.box[2] <= width and 0 <= self.box[1] < self.box[3] <= height):
+            seen = f"{self.box} in {width} wide, {height} high"
+            raise InvalidValueError("a box is left,top,right,bottom, inside the picture", seen=seen)
+        for x, y, _ in self.points:
+            if not (0 <= x < width and 0 <= y < height):
+                seen = f"{x},{y} in {width} wide, {height} high"
+                raise InvalidValueError("a point is x,y, inside the picture", seen=seen)
+
+    def sparse(self, size: tuple[int, int], side: int) -> tuple[Tensor, Tensor]:
+        """Box corners, then points: coordinates float32 P 2 in a picture of side × side, and labels int32 P."""
+        corners = [(*self.box[:2], BOX_CORNERS[0]), (*self.box[2:], BOX_CORNERS[1])] if self.box else []
+        rows = torch.tensor([*corners, *self.points], dtype=torch.float32).reshape(-1, 3)
+        return scaled(rows[:, :2], size, side), rows[:, 2].to(torch.int32)
+
+
+def pixel_values(pixels: Pixels, side: int) -> Tensor:
+    """What SAM 2 looks at: 3 side side float32, resized without regard to the aspect, normalised."""
+    picture = Image.fromarray(np.ascontiguousarray(pixels)).resize((side, side), Image.Resampling.BILINEAR)
+    values = torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
+    return (values - torch.tensor(MEAN)[:, None, None]) / torch.tensor(DEVIATION)[:, None, None]
+
+
+def scaled(coordinates: Tensor, size: tuple[int, int], side: int) -> Tensor:
+    """Pixel coordinates (... 2, x before y) of a picture of `size`, in one of side × side."""
+    return coordinates * torch.tensor([side / size[1], side / size[0]])
+
+
+def mask_values(mask: Mask, side: int) -> Tensor:
+    """A mask as SAM 2 takes it: 1 1 side side, 0 or 1."""
+    values = torch.from_numpy(np.ascontiguousarray(mask))[None, None].float()
+    if mask.shape == (side, side):
+        return values
+    return (F.interpolate(values, (side, side), mode="bilinear", antialias=True) >= 0.5).float()
+
+
+def at_size(logits: Tensor, size: tuple[int, int]) -> Mask:
+    """Mask logits L 1 Y X as masks L H W of the original picture."""
+    whole = F.interpolate(logits.float(), size, mode="bilinear", align_corners=False)
+    return (whole[:, 0] > 0).cpu().numpy()
+
+
+def lay(labels: Labels, areas: npt.NDArray[np.int64], id: int, mask: Mask) -> None:
+    """Lay a mask (H W) on labels, in place: smaller on top, of equal ones the higher id, in whichever order they come.
+
+    areas: of every id's whole mask in this frame, by id (256); the new one's is written there.
+    """
+    areas[id] = mask.sum()
+    owner = labels[mask]
+    below = (owner > 0) & ((areas[owner] < areas[id]) | ((areas[owner] == areas[id]) & (owner > id)))
+    labels[mask] = np.where(below, owner, id)
+
+
+def as_labels(masks: Mapping[int, Mask], size: tuple[int, int]) -> Labels:
+    """Masks that may overlap as one label map, smaller on top."""
+    labels, areas = np.zeros(size, np.uint8), np.zeros(MAX_OBJECTS + 1, np.int64)
+    for id, mask in masks.items():
+        lay(labels, areas, id, mask)
+    return labels
+
+
+@dataclass(frozen=True, eq=False)
+class Sam2:
+    """SAM 2 for pictures. model: a Sam2Model, which looks at a picture once and then answers for each object."""
+
+    model: Any
+
+    def segment(self, image: Pixels, prompts: Mapping[int, Prompt]) -> Labels:
+        """Labels uint8 H W: the object of each prompt under its id; overlaps go to the smaller one.
+
+        Raises InvalidValueError for a prompt that is not in the picture.
+        """
+        return as_labels(self.masks(image, prompts), (image.shape[0], image.shape[1]))
+
+    @torch.inference_mode()
+    def masks(self, image: Pixels, prompts: Mapping[int, Prompt]) -> dict[int, Mask]:
+        """Each object's whole mask, bool H W. Raises as `segment` does."""
+        size = (image.shape[0], image.shape[1])
+        for prompt in prompts.values():
+            prompt.check(size)
+        if not prompts:
+            return {}
+        seen = pixel_values(image, self.side)[None].to(self.model.device, self.model.dtype)
+        embeddings = self.model.get_image_embeddings(seen)
+        return {id: self._mask(embeddings, prompt, size) for id, prompt in prompts.items()}
+
+    @property
+    def side(self) -> int:
+        return int(self.model.config.prompt_encoder_config.image_size)
+
+    def _mask(self, embeddings: list[Tensor], prompt: Prompt, size: tuple[int, int]) -> Mask:
+        inputs = self.inputs(prompt, size)
+        # One point may mean a part or the whole: of three answers the one that SAM 2 trusts most.
+        several = len(prompt.points) == 1 and prompt.box is None
+        output = self.model(image_embeddings=embeddings, multimask_output=several, **inputs)
+        best = int(output.iou_scores[0, 0].argmax())
+        mask: Mask = at_size(output.pred_masks[0, :, best : best + 1], size)[0]
+        return mask
+
+    def inputs(self, prompt: Prompt, size: tuple[int, int]) -> dict[str, Tensor]:
+        """The tensors that Sam2Model takes for one object of a picture of `size`."""
+        device = self.model.device
+        inputs = {}
+        if prompt.mask is not None:
+            # SAM 2 takes a mask as logits, of the values that it gives to one itself in a video.
+            values = mask_values(prompt.mask, self.side) * 20 - 10
+            inputs["input_masks"] = values.to(device, self.model.dtype)
+        box = prompt.box if prompt.mask is None else bounds(prompt.mask)
+        if box is not None:
+            corners = torch.tensor(box, dtype=torch.float32).reshape(1, 1, 2, 2)
+            inputs["input_boxes"] = scaled(corners, size, self.side).reshape(1, 1, 4).to(device)
+        if prompt.points:
+            points, labels = Prompt(points=prompt.points).sparse(size, self.side)
+            inputs["input_points"] = points[None, None].to(device)
+            inputs["input_labels"] = labels[None, None].to(device)
+        return inputs
+
+
+def bounds(mask: Mask) -> Corners:
+    """The box of a mask that is not empty, as edges."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
