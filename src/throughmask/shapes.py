@@ -76,9 +76,10 @@ def in_between(first: Mask, last: Mask, steps: int) -> Mask:
         x0, y0, x1, y1 = map(int, _nearest(corners))
         box = (x0, y0, max(x1, x0 + 1), max(y1, y0 + 1))
         blend = (1 - share) * inside[0] + share * inside[1]
-        part = _sampled(blend, box) > 0
+        sampled = _sampled(blend, box)
+        part = sampled > 0
         if not part.any():  # two shapes without a common pixel, such as a ring and its hole
-            part = _sampled(blend, box) >= blend.max()
+            part = sampled >= sampled.max()
         masks[step, box[1] : box[3], box[0] : box[2]] = part
     return masks
 
