@@ -29,6 +29,17 @@ def test_a_bundle_loads_as_its_checkpoints(folders, sample, tmp_path):
         assert torch.equal(*latents)
 
 
+def test_a_tokenizer_that_was_used_is_the_same(folders, tmp_path):
+    used = PIPELINES["video"].from_pretrained(folders["paper"])
+    used.tokenizer(["a", "a b"], padding="longest", truncation=True, max_length=7)
+    save_stage(used, tmp_path / "used")
+    one, two = (folder / "tokenizer" / "tokenizer.json" for folder in (tmp_path / "used", folders["motion"]))
+    assert one.read_bytes() != two.read_bytes()
+    make_bundle(tmp_path / "toys", folders["motion"], tmp_path / "used")
+    assert StageInfo.read(tmp_path / "toys" / "video", "video")
+    assert not [path for path in (tmp_path / "toys").rglob("*.json") if str(tmp_path.parent) in path.read_text()]
+
+
 def test_stages_on_different_bases_are_no_bundle(folders, tmp_path):
     other = make_stage("tiny-wan", "video", frames=5, seed=3)
     save_stage(other, tmp_path / "other")

@@ -18,6 +18,12 @@ from .checkpoint import BUNDLE, DEFAULT_GUIDANCE, DEFAULT_STEPS, STAGES, StageIn
 
 DEFAULT_MODEL = "toybox"
 BUNDLED = (DEFAULT_MODEL,)
+# What is written of where a part was loaded from and how it was last called, which decides nothing later.
+PASSING = {
+    "config.json": {"_name_or_path"},
+    "tokenizer.json": {"padding", "truncation"},
+    "tokenizer_config.json": {"is_local", "local_files_only", "name_or_path"},
+}
 BUNDLED_FOLDER = Path(__file__).resolve().parents[1] / "models"
 
 
@@ -117,10 +123,19 @@ def make_bundle(
             shutil.copytree(source, folder / stage, ignore=lambda _, names: set(names) & set(shared))
         if words is not None:
             shutil.copytree(Path(words) / "segmenter", folder / "segmenter")
+        for path in [*folder.rglob("config.json"), *folder.rglob("model_index.json")]:  # whoever gets the bundle has no use for a place on this machine
+            told = json.loads(path.read_text(encoding="utf-8"))
+            kept = {key: value for key, value in told.items() if key != "_name_or_path"}
+            path.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         record: dict[str, Any] = {"format": 1, "stages": list(STAGES), "shared": shared}
         record |= {"segmenter": words is not None, "habits": None if habits is None else asdict(habits)}
         (folder / BUNDLE).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 def _content(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """The files of a folder, as far as they decide what it does."""
+    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    for name in files.keys() & PASSING.keys():
+        told = json.loads(files[name])
+        files[name] = json.dumps({key: told[key] for key in told.keys() - PASSING[name]}, sort_keys=True).encode()
+    return files
