@@ -123,7 +123,8 @@ def make_bundle(
             shutil.copytree(source, folder / stage, ignore=lambda _, names: set(names) & set(shared))
         if words is not None:
             shutil.copytree(Path(words) / "segmenter", folder / "segmenter")
-        for path in [*folder.rglob("config.json"), *folder.rglob("model_index.json")]:  # whoever gets the bundle has no use for a place on this machine
+        # Whoever gets the bundle has no use for places on this machine.
+        for path in [*folder.rglob("config.json"), *folder.rglob("model_index.json")]:
             told = json.loads(path.read_text(encoding="utf-8"))
             kept = {key: value for key, value in told.items() if key != "_name_or_path"}
             path.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n", encoding="utf-8")
