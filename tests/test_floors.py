@@ -21,6 +21,7 @@ FLOORS = [
         "flow",
         "edit",
         "files",
+        "hub",
         "media",
         "draw",
         "storage",
@@ -42,11 +43,12 @@ MODELS = TORCH | {"numpy", "PIL", "diffusers", "transformers", "tokenizers", "pe
 THIRD_PARTY: dict[str, set[str]] = {
     **{name: {"numpy"} for name in FLOORS[0]},
     **{name: {"numpy", "PIL", "av"} for name in FLOORS[1]},
+    "hub": {"huggingface_hub"},
     "nn": {"torch", "cudnn"},  # cuDNN's own package, for one kernel
     "backbones": MODELS - {"PIL"},
     "perception": TORCH | {"numpy", "PIL", "diffusers", "transformers"},
     "toybox": {"numpy", "PIL", "mujoco"},
-    "stages": MODELS | {"huggingface_hub"},
+    "stages": MODELS,
     "prepare": {"numpy", "PIL", "av", "scenedetect", "ray"},
     "train": MODELS | {"tensorboard", "wandb", "cv2"},  # the last one: flow of films, for one recipe
     "evaluate": {"numpy", "PIL", "scipy", "torch"},

@@ -635,11 +635,11 @@ def test_the_whole_chain_from_folders(tmp_path):
 
 
 def test_a_download_is_announced_and_offline_is_respected(tmp_path, monkeypatch):
-    hub, heard = "transformers.utils.hub", []
+    heard = []
 
     def snapshot_download(repo, allow_patterns, dry_run=False, local_files_only=False):
         if local_files_only:
-            from transformers.utils.hub import LocalEntryNotFoundError
+            from huggingface_hub.errors import LocalEntryNotFoundError
 
             raise LocalEntryNotFoundError("no")
         heard.append("asked" if dry_run else "came")
@@ -648,7 +648,7 @@ def test_a_download_is_announced_and_offline_is_respected(tmp_path, monkeypatch)
         (tmp_path / "config.json").write_text('{"model_type": "sam2_video"}')
         return str(tmp_path)
 
-    monkeypatch.setattr(f"{hub}.snapshot_download", snapshot_download)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     assert find_model("facebook/sam2.1-hiera-large", ["sam2_video"], say=heard.append) == tmp_path
     said = "facebook/sam2.1-hiera-large: 2 of 3 files to download, 0.9 GB; the rest is cached"

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..backbones import BASES, LAYOUTS
 from ..errors import InvalidValueError, SampleError
+from ..hub import Say, download
 
 WEIGHTS = ("*.json", "*.safetensors", "*.model", "*.txt")
 PATTERNS = [*WEIGHTS, *(f"*/{pattern}" for pattern in WEIGHTS)]
-
-Say = Callable[[str], None]
 
 
 class Base(NamedTuple):
@@ -38,7 +36,7 @@ def find_base(base: str, *, say: Say = lambda text: None) -> Base:
         if base not in BASES and (base.count("/") != 1 or base.startswith((".", "/", "~"))):
             fix = f"known names: {', '.join(BASES)}; or a hub id, or a folder of a diffusers pipeline"
             raise InvalidValueError("there is no such base model", seen=base, fix=fix)
-        folder = _download(base, say)
+        folder = download(base, PATTERNS, say)
     kind = _read_json(folder / "model_index.json", base).get("_class_name")
     for layout in LAYOUTS.values():
         if kind in layout.base_pipelines:
@@ -57,29 +55,3 @@ def _read_json(path: Path, base: str) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise SampleError(f"{base} is not a diffusers pipeline: {path.name} is no JSON object", seen=data)
     return data
-
-
-def _download(repo: str, say: Say) -> Path:
-    """A hub repository's folder, from the cache where it is whole there. HF_HUB_OFFLINE is respected."""
-    from huggingface_hub import constants, snapshot_download
-    from huggingface_hub.errors import HTTPError, LocalEntryNotFoundError  # type: ignore[attr-defined]
-
-    fix = "check the name and the network, or name a folder that holds the model"
-    if not constants.HF_HUB_OFFLINE:
-        try:
-            files = snapshot_download(repo, allow_patterns=PATTERNS, dry_run=True)
-            wanted = [file for file in files if file.will_download]
-            gigabytes = sum(file.file_size or 0 for file in wanted) / 1e9
-            say(f"{repo}: {len(wanted)} of {len(files)} files to download, {gigabytes:.1f} GB; the rest is cached")
-            return Path(snapshot_download(repo, allow_patterns=PATTERNS))
-        except (HTTPError, OSError, ValueError) as error:  # ValueError: not a name that a repository can have
-            reason = str(error.__cause__ or error).strip().splitlines()[0]
-    else:
-        reason = "HF_HUB_OFFLINE is set, and the cache does not hold it"
-        fix = "unset HF_HUB_OFFLINE, or name a folder that holds the model"
-    try:
-        found = Path(snapshot_download(repo, allow_patterns=PATTERNS, local_files_only=True))
-    except (LocalEntryNotFoundError, ValueError):
-        raise SampleError(f"{repo} cannot be downloaded", seen=reason, fix=fix) from None
-    say(f"{repo}: from the cache, without asking the hub")
-    return found

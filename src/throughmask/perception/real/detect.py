@@ -12,9 +12,10 @@ import torch
 from PIL import Image
 
 from ...errors import InvalidValueError
+from ...hub import Say
 from ...types import Pixels
 from .matching import Candidate, Corners, allot, split_place
-from .weights import Say, find_model, load_whole, silent
+from .weights import find_model, load_whole, silent
 
 GROUNDING_DINO = "IDEA-Research/grounding-dino-base"
 

@@ -9,12 +9,13 @@ from typing import Any
 import torch
 
 from ...connected import connected_regions
+from ...hub import Say
 from ...types import Labels, Pixels, present_ids
 from ..parse import DISC
 from .detect import GROUNDING_DINO, Detector, GroundingDino
 from .segment import SAM2, Prompt, Sam2, bounds
 from .track import Sam2Tracker, Seed
-from .weights import Say, find_model, load_whole, silent
+from .weights import find_model, load_whole, silent
 
 
 @dataclass(frozen=True, eq=False)

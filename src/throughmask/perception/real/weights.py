@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ...errors import InvalidValueError, SampleError
+from ...hub import Say, download
 
 PATTERNS = ["*.json", "*.safetensors", "*.txt"]  # no pickles: the same weights lie beside them once more
-
-Say = Callable[[str], None]
 
 
 def silent(text: str) -> None:
@@ -30,7 +29,7 @@ def find_model(name: str, kinds: Sequence[str], *, say: Say = silent) -> Path:
         if name.count("/") != 1 or name.startswith((".", "/", "~")):
             fix = "give a hub id such as facebook/sam2.1-hiera-large, or a folder that holds the model"
             raise InvalidValueError("there is no such model", seen=name, fix=fix)
-        folder = _download(name, say)
+        folder = download(name, PATTERNS, say)
     try:
         kind = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -53,27 +52,3 @@ def load_whole(cls: Any, folder: Path, **options: Any) -> Any:
         missing = sorted(info["missing_keys"])
         raise SampleError(f"{folder} lacks weights of {cls.__name__}", seen=f"{len(missing)}, such as {missing[0]}")
     return model.eval()
-
-
-def _download(repo: str, say: Say) -> Path:
-    from transformers.utils.hub import LocalEntryNotFoundError, constants, httpx, snapshot_download
-
-    fix = "check the name and the network, or name a folder that holds the model"
-    if not constants.HF_HUB_OFFLINE:
-        try:
-            files = snapshot_download(repo, allow_patterns=PATTERNS, dry_run=True)
-            wanted = [file for file in files if file.will_download]
-            gigabytes = sum(file.file_size or 0 for file in wanted) / 1e9
-            say(f"{repo}: {len(wanted)} of {len(files)} files to download, {gigabytes:.1f} GB; the rest is cached")
-            return Path(snapshot_download(repo, allow_patterns=PATTERNS))
-        except (httpx.HTTPError, OSError, ValueError) as error:  # ValueError: not a name that a repository can have
-            reason = str(error.__cause__ or error).strip().splitlines()[0]
-    else:
-        reason = "HF_HUB_OFFLINE is set, and the cache does not hold it"
-        fix = "unset HF_HUB_OFFLINE, or name a folder that holds the model"
-    try:
-        found = Path(snapshot_download(repo, allow_patterns=PATTERNS, local_files_only=True))
-    except (LocalEntryNotFoundError, ValueError):
-        raise SampleError(f"{repo} cannot be downloaded", seen=reason, fix=fix) from None
-    say(f"{repo}: from the cache, without asking the hub")
-    return found
