@@ -113,6 +113,23 @@ def test_a_prompt_that_is_too_long_is_cut_with_a_warning_that_shows_where(tiny):
     encode_prompt(tokenizer, encoder, [fits[:-1]])  # 512 tokens with the end mark: no warning
 
 
+@pytest.mark.parametrize("fused", [False, True])
+@torch.no_grad()
+def test_a_quickened_denoiser_computes_the_same(fused):
+    denoiser = WAN.tiny()["transformer"].eval()
+    if fused:
+        denoiser.fuse_qkv_projections()
+    config = denoiser.config
+    inputs = torch.randn(2, config.in_channels, 3, 4, 6), torch.tensor([3.0, 700.0]), torch.randn(2, 5, config.text_dim)
+    expected = denoiser(*inputs).sample
+    before = denoiser.blocks[0].attn1.processor
+    WAN.quicken(denoiser)
+    assert type(denoiser.blocks[0].attn1.processor) is not type(before)
+    torch.testing.assert_close(denoiser(*inputs).sample, expected, atol=1e-5, rtol=1e-5)
+    denoiser.rope.freqs_cos.mul_(-1)
+    assert (denoiser(*inputs).sample - expected).abs().max() > 1e-4  # positions count
+
+
 def test_an_image_conditioned_base_is_refused():
     base = WanTransformer3DModel(
         num_attention_heads=1,

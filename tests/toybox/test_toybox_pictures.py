@@ -14,7 +14,16 @@ import pytest
 from throughmask import storage
 from throughmask.cli import main
 from throughmask.evaluate.motion import motion_accuracy, object_motions
-from throughmask.toybox import ToyboxSource, draw, make_sample, make_sample_with_truth, make_story, preview, split_seeds
+from throughmask.toybox import (
+    ToyboxSource,
+    draw,
+    make_sample,
+    make_sample_with_truth,
+    make_story,
+    preview,
+    render,
+    split_seeds,
+)
 from throughmask.types import MaskTrajectory
 
 SMALL = {"size": (96, 96), "frames": 13}
@@ -33,6 +42,20 @@ def test_the_same_seed_twice_is_the_same(rendered):
     assert again == rendered[0]
     assert truth.as_json() == rendered[1].as_json()
     assert np.array_equal(truth.flow, rendered[1].flow)
+
+
+def test_a_scene_looks_the_same_whatever_was_drawn_before():
+    stories = [some_frames(make_story(seed, size=(64, 64)), [0]) for seed in range(40, 48)]
+    alone = []
+    for story in stories:
+        for screen in render._screens.values():
+            screen.drawers.clear()
+        alone.append(draw(story)[0])
+    assert len({sample.scene.image.tobytes() for sample in alone}) == len(stories)
+    for _ in range(2):
+        assert [draw(story)[0] for story in stories] == alone
+    kept = sum(len(screen.drawers) for screen in render._screens.values())
+    assert kept < len(stories)  # the later ones were drawn with what the earlier ones had made
 
 
 def test_masks_are_where_the_physics_says(rendered):

@@ -107,6 +107,7 @@ def test_presets_and_overrides():
         ({"frames": "8"}, r"1 \+ 4k"),
         ({"crop": "12"}, "multiple of 8"),
         ({"dtype": "float8"}, "float32 or bfloat16"),
+        ({"dim-mult": "1,2"}, "3 or 4 levels"),
         ({"steps": "0"}, "at least 1"),
     ):
         with pytest.raises(InvalidValueError, match=words):

@@ -87,6 +87,10 @@ class Backbone(Layout, Protocol):
         """Encoded prompts as the base's own pipeline hands a global prompt to its denoiser: B S D."""
         ...
 
+    def quicken(self, denoiser: Any) -> None:
+        """Let a base's denoiser compute the same in less time, where that is known; a stage's own already does."""
+        ...
+
     def num_added(self, denoiser: Any) -> int:
         """Parameters of a stage's denoiser that its base does not have: layers, and weights of added channels."""
         ...

@@ -19,20 +19,54 @@ from diffusers import (
     WanTransformer3DModel,
 )
 from diffusers.configuration_utils import register_to_config
+from diffusers.models.attention_dispatch import dispatch_attention_fn
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
-from diffusers.models.transformers.transformer_wan import WanTransformerBlock
+from diffusers.models.transformers.transformer_wan import WanAttention, WanAttnProcessor, WanTransformerBlock
 from diffusers.utils.torch_utils import get_module_execution_device
 from torch import Tensor
 
 from ..errors import InvalidValueError, ThroughMaskWarning
 from ..nn.guidance import Condition
-from ..nn.layers import RegionCrossAttention, RegionSelfAttention, Rotary, add, sort_rotary
+from ..nn.layers import RegionCrossAttention, RegionSelfAttention, Rotary, add, rotate, sort_rotary
 from ..nn.objective import FlowMatching, Objective
 from ..nn.plan import SortPlan
 from .layouts import WanLayout
 
 # Wan pads every global prompt to 512 tokens with zeros, and attends to the padding; a tokenizer may say fewer.
 MAX_TEXT = 512
+
+
+class QuickRotary(WanAttnProcessor):
+    """WanAttnProcessor with `nn.layers.rotate`: the same numbers, and far quicker where it is compiled."""
+
+    def __call__(
+        self,
+        attn: WanAttention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        rotary_emb: Rotary | None = None,
+    ) -> Tensor:
+        if rotary_emb is None or encoder_hidden_states is not None:
+            rest = (encoder_hidden_states, attention_mask, rotary_emb)
+            attended: Tensor = super().__call__(attn, hidden_states, *rest)
+            return attended
+        if attn.fused_projections:
+            q, k, v = attn.to_qkv(hidden_states).chunk(3, dim=-1)
+        else:
+            q, k, v = attn.to_q(hidden_states), attn.to_k(hidden_states), attn.to_v(hidden_states)
+        rotary = rotary_emb[0][..., 0::2], rotary_emb[1][..., 1::2]
+        q_BNAE, k_BNAE, v_BNAE = (x.unflatten(2, (attn.heads, -1)) for x in (attn.norm_q(q), attn.norm_k(k), v))
+        out_BNAE = dispatch_attention_fn(
+            rotate(q_BNAE, rotary),
+            rotate(k_BNAE, rotary),
+            v_BNAE,
+            attn_mask=attention_mask,
+            backend=self._attention_backend,
+            parallel_config=self._parallel_config,
+        )
+        out_BND: Tensor = attn.to_out[1](attn.to_out[0](out_BNAE.flatten(2).type_as(q)))
+        return out_BND
 
 
 class MaskedWanBlock(WanTransformerBlock):
@@ -116,6 +150,7 @@ class MaskedWanTransformer3DModel(WanTransformer3DModel):
         dim = num_attention_heads * attention_head_dim
         for index in range(num_masked_blocks):
             self.blocks[index] = MaskedWanBlock(dim, ffn_dim, num_attention_heads, qk_norm, cross_attn_norm, eps)
+        self.set_attn_processor(QuickRotary())
 
     @classmethod
     def from_base(
@@ -215,6 +250,9 @@ class WanBackbone(WanLayout):
         return MaskedWanTransformer3DModel.from_base(
             base, cond_channels=cond_channels, num_masked_blocks=num_masked_blocks
         )
+
+    def quicken(self, denoiser: Any) -> None:
+        denoiser.set_attn_processor(QuickRotary())
 
     def num_added(self, denoiser: Any) -> int:
         layers = sum(value.numel() for name, value in denoiser.named_parameters() if ".masked_" in name)

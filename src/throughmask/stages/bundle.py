@@ -85,6 +85,11 @@ def find_model(model: str | Path) -> Path:
     return bundled(model) if isinstance(model, str) and model in BUNDLED else Path(model)
 
 
+def find_part(model: str, part: str) -> Path:
+    """The folder of one network, such as the VAE: a bundled model's, by the model's name, else `model` itself."""
+    return BUNDLED_FOLDER / model / part if model in BUNDLED else Path(model)
+
+
 def stage_folder(model: Path, stage: str) -> Path:
     """The checkpoint of a stage ("motion" or "video"): the folder itself, or its part in a folder of both."""
     inside = model / stage

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import mujoco
 
 FLOOR, WALLS = "floor", ("wall0", "wall1")
+MANY = 5  # toys that a scene seldom has more of
 
 
 def build(plan: Plan, step: float, looks: Looks | None = None, size: tuple[int, int] = (64, 64)) -> mujoco.MjModel:
@@ -69,7 +70,8 @@ def _materials(plan: Plan, looks: Looks | None) -> str:
         gloss = 'specular="0.9" shininess="0.75"' if toy.shiny else 'specular="0.08" shininess="0.1"'
         text += f'<material name="body{index}" rgba="{_n(*COLOURS[toy.colour])} 1" {gloss}/>'
         text += f'<material name="mark{index}" rgba="{_n(*toy.mark)} 1" {gloss}/>'
-    return text
+    # As many for few toys as for many: what draws one scene can then draw the next (render.py).
+    return text + "".join(f'<material name="spare{k}"/>' for k in range(2 * (MANY - len(plan.toys))))
 
 
 def _room(room: Room, looks: Looks | None) -> str:

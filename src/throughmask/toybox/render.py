@@ -45,17 +45,10 @@ def render(
 
     Raises NoOpenGLError with what to install if there is no OpenGL.
     """
-    context = _context(size, gl_device)
+    screen = _screen(size, gl_device)
     mujoco = import_mujoco()
     model = build(plan, 0.004, looks, size)
-    data = mujoco.MjData(model)
-    context.make_current()
-    gpu = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
-    try:
-        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, gpu)
-        return _draw(mujoco, model, data, gpu, plan, states, size, depth)
-    finally:
-        gpu.free()
+    return _draw(mujoco, model, mujoco.MjData(model), screen.show(mujoco, model), plan, states, size, depth)
 
 
 def _draw(
@@ -109,23 +102,56 @@ def _segment(mujoco: Any, scene: Any, on: bool) -> None:
         scene.flags[flag] = not on
 
 
-_contexts: dict[tuple[int, int, int], Any] = {}
+class _Screen:
+    """An OpenGL context and, in its memory, what scenes are drawn with."""
+
+    def __init__(self, size: tuple[int, int], gl_device: int | None) -> None:
+        self.context = new_context(size, gl_device)
+        self.drawers: dict[tuple[int, int], Any] = {}
+
+    def show(self, mujoco: Any, model: Any) -> Any:
+        """MuJoCo's drawing context with the textures and meshes of `model` in it.
+
+        To make one takes as long as to draw a scene, so it is kept for every model with as many meshes and materials:
+        rooms differ in nothing else that it holds.
+        """
+        self.context.make_current()
+        key = model.nmesh, model.nmat
+        drawer = self.drawers.get(key)
+        if drawer is None:
+            drawer = self.drawers[key] = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
+        else:
+            for texture in range(model.ntex):
+                mujoco.mjr_uploadTexture(model, drawer, texture)
+            for mesh in range(model.nmesh):
+                mujoco.mjr_uploadMesh(model, drawer, mesh)
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, drawer)
+        return drawer
+
+    def free(self) -> None:
+        self.context.make_current()
+        for drawer in self.drawers.values():
+            drawer.free()
+        self.context.free()
 
 
-def _context(size: tuple[int, int], gl_device: int | None) -> Any:
-    """The OpenGL context of this process for pictures of `size`; a forked process makes its own."""
+_screens: dict[tuple[int, int, int], _Screen] = {}
+
+
+def _screen(size: tuple[int, int], gl_device: int | None) -> _Screen:
+    """The screen of this process for pictures of `size`; a forked process makes its own."""
     key = (os.getpid(), *size)
-    if key not in _contexts:
-        context = new_context(size, gl_device)
-        if not _contexts:
+    if key not in _screens:
+        screen = _Screen(size, gl_device)
+        if not _screens:
             atexit.register(_free)  # after MuJoCo's own farewell to EGL, so that it runs before
-        _contexts[key] = context
+        _screens[key] = screen
         log.debug("OpenGL through %s", os.environ.get("MUJOCO_GL", "the system"))
-    return _contexts[key]
+    return _screens[key]
 
 
 def _free() -> None:
-    for (process, *_), context in _contexts.items():
+    for (process, *_), screen in _screens.items():
         if process == os.getpid():
-            context.free()
-    _contexts.clear()
+            screen.free()
+    _screens.clear()

@@ -31,6 +31,7 @@ class Learner:
         self.config, self.objective, self.processes = config, objective, processes
         self.dtype: torch.dtype = getattr(torch, config.dtype)
         self.denoiser = denoiser.to(processes.device).train()
+        backbone.quicken(denoiser)
         if config.checkpointing:
             denoiser.enable_gradient_checkpointing()
         if config.compile:

@@ -19,15 +19,18 @@ Config = TypeVar("Config")
 
 
 def toybox_vae() -> VAEConfig:
-    """The bundled VAE: base width 16, 2.6 M parameters, of Toybox's pixels and painted labels alike. For one GPU."""
+    """The bundled VAE: base width 40, 4 M parameters, of Toybox's pixels and painted labels alike. For one GPU."""
     return VAEConfig(
         clips="toybox:0..2999",
         steps=200_000,  # time ends it
+        minutes=12.0,
         lr=1e-3,
+        kl=2e-7,
         snap=0.03,
         balance=0.05,
         dtype="bfloat16",
         channels_last=True,
+        compile=True,
         workers=8,
     )
 

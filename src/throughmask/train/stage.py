@@ -43,8 +43,8 @@ FREE = ("steps", "minutes", "workers", "device", "save_every", "sheet_every", "l
 class StageConfig:
     """stage: "base" (text to video), "motion" (stage 1) or "video" (stage 2). data, held_out: see samples.open_samples.
     base: the text-to-video model to start from: a folder, a hub id, or a name of backbones.BASES; empty for an
-    untrained one of width, layers, heads and ffn around the folders vae and words. init: a checkpoint of this very
-    stage, whose weights it goes on from. blocks: K, how many are masked; -1 is a quarter of them.
+    untrained one of width, layers, heads and ffn around the folders vae ("toybox" is the bundled one) and words. init:
+    a checkpoint of this very stage, whose weights it goes on from. blocks: K, how many are masked; -1 is a quarter.
 
     variants, flips, phrasings: see latents.CacheConfig. batch: samples of one step, over all processes; accumulate: in
     so many parts. lr: constant after `warmup` steps, falling to 0 over the last share `decay` of the run. clip: the
@@ -62,7 +62,7 @@ class StageConfig:
     recipe: str = "paper"
     blocks: int = -1
     backbone: str = "wan"
-    vae: str = "out/toybox-vae"
+    vae: str = "toybox"
     words: str = "out/toybox-words"
     width: int = 256
     layers: int = 8

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import diffusers
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .. import backbones
 from ..backbones import LAYOUTS, Backbone
@@ -18,6 +19,7 @@ from ..errors import InvalidValueError
 from ..files import new_folder
 from ..nn.objective import Objective
 from ..stages.bases import find_base
+from ..stages.bundle import find_part
 from ..stages.conditioning import Encoders
 from ..stages.init import PIPELINES, load_base, stage_on
 from ..stages.pipeline import StagePipeline, hide_loading_bars
@@ -60,7 +62,8 @@ class Subject:
             denoiser.unload_lora()
         for weight in denoiser.parameters():  # not .to(), which warns of modules that Wan computes in float32
             weight.data = weight.data.to(dtype)
-        parts = {**self.pipeline.components, "transformer": denoiser}
+        frozen = {name: _as_found(part) for name, part in self.pipeline.components.items() if name != "transformer"}
+        parts = {**frozen, "transformer": denoiser}
         settings = {key: value for key, value in self.pipeline.config.items() if key not in parts and key[0] != "_"}
         with new_folder(folder, force=True) as temporary:
             type(self.pipeline)(**parts, **settings).save_pretrained(temporary)
@@ -87,6 +90,13 @@ def start(config: StageConfig, say: Callable[[str], None]) -> Subject:
             if any(mark in name for mark in ADDED) and "lora_" not in name:
                 value.requires_grad_(True)
     return Subject(_backbone_of(pipeline), pipeline, config.lora)
+
+
+def _as_found(part: Any) -> Any:
+    """A frozen network whose weights are half-precision numbers is saved as such: loading made them float32."""
+    if not isinstance(part, nn.Module) or not all(torch.equal(w, w.half().to(w.dtype)) for w in part.parameters()):
+        return part
+    return copy.deepcopy(part).half()
 
 
 def _resumed(config: StageConfig, checkpoint: str) -> Any:
@@ -122,7 +132,7 @@ def _new_base(config: StageConfig) -> tuple[Backbone, dict[str, Any]]:
     shape = {"width": config.width, "layers": config.layers, "heads": config.heads, "ffn": config.ffn}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        return backbone, backbone.untrained(Path(config.vae), Path(config.words), **shape)
+        return backbone, backbone.untrained(find_part(config.vae, "vae"), Path(config.words), **shape)
 
 
 def _base_pipeline(backbone: Backbone, components: dict[str, Any]) -> Any:

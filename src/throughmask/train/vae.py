@@ -38,10 +38,11 @@ AROUND = 4  # pixels of a picture
 class VAEConfig:
     """clips: see clips.make_clips, kept in cache. minutes, steps: it stops at whichever comes first. batch: clips of
     `frames` frames cut to `crop` pixels, on each process; half of them are painted in colours. init: a VAE folder to
-    go on from. aim: share of pieces that are cut where a toy is. Weights: square of squared errors, toys of pixels on
-    toys and around them, kl of the prior, snap of `snap_loss`, balance of `imbalance`. statistics: whole clips that the
-    latents' mean and deviation are measured on. dtype: float32 or bfloat16 (autocast). compile, channels_last: faster
-    on some machines; `benchmarks/toybox_vae.py --speed` tells."""
+    go on from. base_dim, dim_mult: channels of each level; where there are three levels and not four, patches of 2×2
+    pixels stand for the first. aim: share of pieces that are cut where a toy is. Weights: square of squared errors,
+    toys of pixels on toys and around them, kl of the prior, snap of `snap_loss`, balance of `imbalance`. statistics:
+    whole clips that the latents' mean and deviation are measured on. dtype: float32 or bfloat16 (autocast). compile,
+    channels_last: faster on some machines; `benchmarks/toybox_vae.py --speed` tells."""
 
     out: str = "out/toybox-vae"
     clips: str = "toybox:0..1999"
@@ -54,7 +55,8 @@ class VAEConfig:
     crop: int = 112
     lr: float = 2e-3
     warmup: int = 200
-    base_dim: int = 16
+    base_dim: int = 40
+    dim_mult: tuple[int, ...] = (1, 2, 2)
     z_dim: int = 16
     blocks: int = 1
     aim: float = 0.6
@@ -85,6 +87,9 @@ class VAEConfig:
             raise InvalidValueError("crop must be a multiple of 8", seen=self.crop)
         if self.dtype not in ("float32", "bfloat16"):
             raise InvalidValueError("dtype is float32 or bfloat16", seen=self.dtype)
+        if not 3 <= len(self.dim_mult) <= 4 or min(self.dim_mult) < 1:
+            seen = ",".join(map(str, self.dim_mult))
+            raise InvalidValueError("dim_mult is a whole number for each of 3 or 4 levels", seen=seen)
         palette.named(self.palette)
 
 
@@ -121,7 +126,7 @@ class VAELearner:
             True  # shapes never change, and its first guesses for narrow 3D layers are poor
         )
         self.config, self.device = config, device
-        self.vae = _start(config).to(device)
+        self.vae = start_vae(config).to(device)
         if config.channels_last:
             to_channels_last(self.vae)
         self.average = Average(self.vae)
@@ -328,6 +333,7 @@ def latent_statistics(vae: AutoencoderKLWan, data: ClipBatches, config: VAEConfi
 def save_vae(vae: AutoencoderKLWan, out: Path, record: dict[str, Any]) -> None:
     """A diffusers folder with weights in half precision, and train.json beside it; replaces an earlier one."""
     half = copy.deepcopy(vae).half()
+    half.register_to_config(_name_or_path=None)  # where it started from is in train.json
     for parameter in half.parameters():
         parameter.data = parameter.data.contiguous()  # safetensors takes no other layout
     with new_folder(out, force=True) as folder:
@@ -335,17 +341,21 @@ def save_vae(vae: AutoencoderKLWan, out: Path, record: dict[str, Any]) -> None:
         (folder / "train.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
-def _start(config: VAEConfig) -> AutoencoderKLWan:
+def start_vae(config: VAEConfig) -> AutoencoderKLWan:
     if config.init:
         vae = AutoencoderKLWan.from_pretrained(config.init, use_safetensors=True).float()
         vae_passes.check_kind(vae)
         return vae
+    patch = 16 >> len(config.dim_mult)  # every level but the last halves the size, patches do the rest of the eighth
     vae = AutoencoderKLWan(
         base_dim=config.base_dim,
         z_dim=config.z_dim,
-        dim_mult=[1, 2, 4, 4],
+        dim_mult=list(config.dim_mult),
         num_res_blocks=config.blocks,
-        temperal_downsample=[False, True, True],
+        temperal_downsample=[False, True, True][-(len(config.dim_mult) - 1) :],
+        patch_size=None if patch == 1 else patch,
+        in_channels=3 * patch**2,
+        out_channels=3 * patch**2,
         latents_mean=[0.0] * config.z_dim,
         latents_std=[1.0] * config.z_dim,
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from diffusers.models.autoencoders.autoencoder_kl_wan import WanResample
+from diffusers.models.autoencoders.autoencoder_kl_wan import WanResample, patchify, unpatchify
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor
 
@@ -19,14 +19,14 @@ from ..errors import InvalidValueError
 
 def check_kind(vae: Any) -> None:
     """Raises InvalidValueError for a VAE of Wan 2.2's kind, whose passes are others."""
-    if vae.config.is_residual or vae.config.patch_size is not None:
+    if vae.config.is_residual:
         raise InvalidValueError("this VAE is of Wan 2.2's kind", fix="training knows the kind of Wan 2.1")
 
 
 def encode(vae: Any, x_BCTHW: Tensor) -> DiagonalGaussianDistribution:
     """As `vae.encode(x).latent_dist`."""
     encoder = vae.encoder
-    h = encoder.conv_in(x_BCTHW)
+    h = encoder.conv_in(patchify(x_BCTHW, vae.config.patch_size or 1))
     for layer in encoder.down_blocks:
         h = _down(layer, h) if isinstance(layer, WanResample) else layer(h)
     h = encoder.mid_block(h)
@@ -43,7 +43,7 @@ def decode(vae: Any, z_BCFYX: Tensor) -> Tensor:
             h = resnet(h)
         for layer in block.upsamplers or ():
             h = _up(layer, h)
-    x: Tensor = decoder.conv_out(decoder.nonlinearity(decoder.norm_out(h)))
+    x: Tensor = unpatchify(decoder.conv_out(decoder.nonlinearity(decoder.norm_out(h))), vae.config.patch_size or 1)
     return x
 
 
