@@ -15,6 +15,7 @@ from throughmask.errors import InvalidValueError, MissingPackageError
 from throughmask.toybox import VERBS, ToyboxSource, make_story, split_seeds, truth_of
 from throughmask.toybox.camera import Camera
 from throughmask.toybox.kinds import SHAPES, named_shape
+from throughmask.toybox.recipes import TRAINING_TWINS
 from throughmask.toybox.sight import POINTS, points_of
 
 DIGEST = """
@@ -185,3 +186,15 @@ def test_physics_needs_no_opengl():
     code += "from throughmask.toybox import make_story\nprint(make_story(0).text.caption)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=free, check=True)
     assert done.stdout.strip() == make_story(0).text.caption
+
+
+def test_training_has_toys_alike_told_apart_by_place():
+    placed = 0
+    for seed in (*TRAINING_TWINS[:4], TRAINING_TWINS[-1]):
+        story = make_story(seed, frames=13)
+        kinds = [(toy.colour, toy.shape) for toy in story.plan.toys]
+        assert len(kinds) - len(set(kinds)) == 1
+        assert len(set(story.text.names)) == len(kinds)
+        placed += bool({"left", "right", "front", "back", "middle"} & set(" ".join(story.text.names).split()))
+    assert placed >= 2  # others differ in size
+    assert TRAINING_TWINS[-1] < 1_000_000

@@ -19,7 +19,7 @@ from throughmask.synthetic import make_sample
 from throughmask.toybox import make_sample_with_truth, make_story
 from throughmask.train.clips import make_clips
 from throughmask.train.flows import estimated_flow, flip_wheel, wheel
-from throughmask.train.samples import Texts, fit, open_samples
+from throughmask.train.samples import Texts, fit, open_samples, runs, seeds_of
 from throughmask.types import MaskTrajectory, Sample, Scene, SceneObject, Video
 
 TOYS = {"size": (64, 64), "frames": 13, "fps": 12}
@@ -74,7 +74,7 @@ def test_a_description_tells_sources_apart_and_is_stable(folder, shards, tmp_pat
     described = [open_samples(str(p), **form).describe() for p in (folder, shards, "toybox:3..9", "toybox:3..8")]
     assert described[0] == open_samples(f"{folder}/", **form).describe()
     assert len({json.dumps(each, sort_keys=True) for each in described}) == 4
-    assert described[2]["seeds"] == [3, 9]
+    assert described[2]["seeds"] == [[3, 9]]
     assert described[0] != open_samples(str(folder), **{**form, "fps": 24}).describe()
     os.symlink(folder, tmp_path / "elsewhere")
     assert described[0] == open_samples(str(tmp_path / "elsewhere"), **form).describe(), "paths do not matter"
@@ -98,6 +98,8 @@ def test_a_source_serves_other_processes(folder):
         ("toybox:5..1", InvalidValueError, r"toybox:A\.\.B"),
         ("toybox:5", InvalidValueError, r"toybox:A\.\.B"),
         ("toybox:-1..5", InvalidValueError, r"toybox:A\.\.B"),
+        ("toybox:1..5,9", InvalidValueError, r"C\.\.D"),
+        ("toybox:1..5,", InvalidValueError, r"C\.\.D"),
         ("nowhere", SampleError, "no Samples"),
         ("nowhere.tar", SampleError, "cannot be read"),
     ],
@@ -289,3 +291,12 @@ def test_the_wheel_of_the_mirrored_clip():
     assert np.abs(flip_wheel(wheel(flow)).astype(int) - wheel(mirrored)).max() <= 2
     with pytest.raises(InvalidValueError, match="at least one"):
         wheel(np.zeros((0, 8, 8, 2)))
+
+
+def test_seeds_may_come_in_several_ranges():
+    assert seeds_of("toybox:3..5,900000..900001") == (3, 4, 5, 900_000, 900_001)
+    samples = open_samples("toybox:3..5,900000..900001", **TOYS)
+    assert (len(samples), samples.name(3)) == (5, "Toybox seed 900000")
+    assert samples.describe()["seeds"] == [[3, 5], [900_000, 900_001]]
+    assert runs([7, 8, 9]) == [[7, 9]]
+    assert runs([4, 2, 3]) == [[4, 4], [2, 3]]

@@ -41,7 +41,6 @@ from throughmask.train.words_texts import (
     read_story,
     said,
     texts_of,
-    toybox_seeds,
 )
 
 SEEDS = (7, 8, 1_100_000, 3_000_000)  # the last: two of a kind
@@ -374,10 +373,6 @@ def test_clips_of_a_size_that_does_not_divide(stories, tokenizer):
     config = WordsConfig(half=0.5)
     with pytest.raises(InvalidValueError, match="multiples of 16"):
         WordBatches(clips_of(stories, size=48), stories, tokenizer, config, torch.device("cpu"), 0)
-
-
-def test_seeds_of_a_source():
-    assert toybox_seeds("toybox:3..5") == range(3, 6)
 
 
 def test_every_kind_of_text_tells_of_its_toys(stories):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
@@ -109,7 +109,7 @@ class Samples(ABC):
 class ToyboxSamples(Samples):
     """Toybox seeds, drawn when they are asked for, at the size and length that are wanted."""
 
-    seeds: range
+    seeds: tuple[int, ...]
 
     def __len__(self) -> int:
         return len(self.seeds)
@@ -152,14 +152,14 @@ class ToyboxSamples(Samples):
         return _story(self.seeds[index], given)
 
     def _origin(self) -> dict[str, Any]:
-        return {"source": "toybox", "seeds": [self.seeds[0], self.seeds[-1]]}
+        return {"source": "toybox", "seeds": runs(self.seeds)}
 
 
 @dataclass(frozen=True)
 class SyntheticSamples(Samples):
     """Seeds of moving shapes, drawn when they are asked for: nothing but numpy is needed."""
 
-    seeds: range
+    seeds: tuple[int, ...]
 
     def __len__(self) -> int:
         return len(self.seeds)
@@ -182,7 +182,7 @@ class SyntheticSamples(Samples):
         return wheel(estimated_flow(video.frames))
 
     def _origin(self) -> dict[str, Any]:
-        return {"source": "synthetic", "seeds": [self.seeds[0], self.seeds[-1]]}
+        return {"source": "synthetic", "seeds": runs(self.seeds)}
 
 
 class Place(NamedTuple):
@@ -240,8 +240,8 @@ def open_samples(
     phrasings: int = 1,
     gl_device: int | None = None,
 ) -> Samples:
-    """The Samples of `source`: "toybox:A..B" for Toybox seeds (both included), "synthetic:A..B" for moving shapes, a
-    folder of Sample folders or of *.tar shards, or one .tar.
+    """The Samples of `source`: "toybox:A..B" or "toybox:A..B,C..D" for Toybox seeds (the last ones included),
+    "synthetic:A..B" for moving shapes, a folder of Sample folders or of *.tar shards, or one .tar.
 
     Raises InvalidValueError for seeds that are not written so, SampleError for a place that holds no Samples.
     """
@@ -250,10 +250,30 @@ def open_samples(
     size, frames, rate = _form(size, frames, fps)
     common = (size, frames, rate, phrasings, gl_device)
     if source.startswith(TOYBOX):
-        return ToyboxSamples(*common, seeds=_seeds(source, TOYBOX))
+        return ToyboxSamples(*common, seeds=seeds_of(source, TOYBOX))
     if source.startswith(SYNTHETIC):
-        return SyntheticSamples(*common, seeds=_seeds(source, SYNTHETIC))
+        return SyntheticSamples(*common, seeds=seeds_of(source, SYNTHETIC))
     return StoredSamples(*common, places=tuple(_places(Path(source))))
+
+
+def seeds_of(source: str, kind: str = TOYBOX) -> tuple[int, ...]:
+    """The seeds of "toybox:A..B,C..D", in this order. Raises InvalidValueError if they are not written so."""
+    parts = [part.partition("..") for part in source.removeprefix(kind).split(",")]
+    right = (dots and first.isdecimal() and last.isdecimal() and int(first) <= int(last) for first, dots, last in parts)
+    if not source.startswith(kind) or not all(right):
+        raise InvalidValueError(f"seeds are written {kind}A..B or {kind}A..B,C..D", seen=source)
+    return tuple(seed for first, _, last in parts for seed in range(int(first), int(last) + 1))
+
+
+def runs(seeds: Sequence[int]) -> list[list[int]]:
+    """The first and the last of each run of seeds that follow one another."""
+    found: list[list[int]] = []
+    for seed in seeds:
+        if found and seed == found[-1][1] + 1:
+            found[-1][1] = seed
+        else:
+            found.append([seed, seed])
+    return found
 
 
 def fit(
@@ -319,13 +339,6 @@ def _covering(pixels: Pixels, labels: Labels, size: tuple[int, int]) -> tuple[Pi
     window = (slice(None), slice(top, top + size[0]), slice(left, left + size[1]))
     resized = np.stack([media.resize(frame, (covering[0], covering[1])) for frame in pixels])
     return resized[window], media.resize_labels(labels, (covering[0], covering[1]))[window]
-
-
-def _seeds(source: str, kind: str) -> range:
-    first, dots, last = source.removeprefix(kind).partition("..")
-    if not (dots and first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
-        raise InvalidValueError(f"seeds are written {kind}A..B", seen=source, fix=f"such as {kind}0..999")
-    return range(int(first), int(last) + 1)
 
 
 def _places(path: Path) -> Iterator[Place]:

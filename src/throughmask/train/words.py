@@ -25,11 +25,12 @@ from ..perception.segmenter import PhraseSegmenter, load_words
 from ..toybox import split_seeds
 from .clips import Clips, make_clips
 from .devices import Processes
+from .samples import seeds_of
 from .state import Average
 from .words_batches import Batch, WordBatches
 from .words_head import ToyHead, head_loss
 from .words_score import score_head, score_masks
-from .words_texts import Story, make_stories, toybox_seeds
+from .words_texts import Story, make_stories
 
 MAX_TEXT = 128  # tokens; a caption of five toys has about a hundred
 WEIGHTS = (4.0, 1.0, 0.5)  # of the losses by pixel, by overlap, and of the head
@@ -53,7 +54,7 @@ class WordsConfig:
 
     out: str = "out/toybox-words"
     clips: str = "toybox:0..1999"
-    cache: str = "out/toybox-clips"
+    cache: str = "out/toybox-words-clips"
     steps: int = 20_000
     minutes: float = 12.0
     batch: int = 32
@@ -95,7 +96,7 @@ class WordsConfig:
             raise InvalidValueError("evaluate must not be negative", seen=self.evaluate)
         if self.dtype not in ("float32", "bfloat16"):
             raise InvalidValueError("dtype is float32 or bfloat16", seen=self.dtype)
-        toybox_seeds(self.clips)
+        seeds_of(self.clips)
 
 
 class Learn(nn.Module):
@@ -274,7 +275,7 @@ def _scene(source: str, cache: str, config: WordsConfig) -> tuple[Clips, list[St
     devices = list(range(torch.cuda.device_count()))
     clips = make_clips(source, Path(cache), workers=config.workers, gl_devices=devices)
     path = Path(cache) / f"stories-{config.phrasings}.jsonl"
-    return clips, make_stories(toybox_seeds(source), path, phrasings=config.phrasings, workers=config.workers)
+    return clips, make_stories(seeds_of(source), path, phrasings=config.phrasings, workers=config.workers)
 
 
 def _texts(stories: Sequence[Story]) -> Iterator[str]:

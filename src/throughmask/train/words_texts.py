@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import re
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import InvalidValueError, SampleError
+from ..errors import SampleError
 from ..files import new_file
 from ..toybox.kinds import COLOURS, HELD_OUT, SHAPES
 from ..toybox.words import PACES, VERBS, WAYS
+from .samples import runs
 
 PLACES = ("left", "right", "front", "back", "middle")
 SIDES = {"left": "right", "right": "left"}
@@ -103,12 +104,12 @@ def read_story(seed: int, phrasings: int) -> Story:
     return Story(seed, tuple(toys), tuple(tellings))
 
 
-def make_stories(seeds: range, path: Path, *, phrasings: int, workers: int = 1) -> list[Story]:
+def make_stories(seeds: Sequence[int], path: Path, *, phrasings: int, workers: int = 1) -> list[Story]:
     """The stories of the seeds, from `path` if it holds them already, else written there by `workers` processes.
 
     Raises SampleError for a file of other seeds or phrasings.
     """
-    made_of = {"seeds": [seeds.start, seeds.stop], "phrasings": phrasings}
+    made_of = {"seeds": runs(seeds), "phrasings": phrasings}
     if not path.exists():
         with new_file(path) as temporary:
             lines = [json.dumps(made_of), *_lines(seeds, phrasings, workers)]
@@ -117,14 +118,6 @@ def make_stories(seeds: range, path: Path, *, phrasings: int, workers: int = 1) 
     if json.loads(first) != made_of:
         raise SampleError(f"{path} holds other stories", seen=first, fix="name another cache")
     return [_story(json.loads(line)) for line in rest]
-
-
-def toybox_seeds(source: str) -> range:
-    """The seeds of "toybox:A..B". Raises InvalidValueError for any other source: words need Toybox's truth."""
-    match = re.fullmatch(r"toybox:(\d+)\.\.(\d+)", source)
-    if not match or int(match[1]) > int(match[2]):
-        raise InvalidValueError("words are learnt from toybox:A..B", seen=source, fix="such as toybox:0..1999")
-    return range(int(match[1]), int(match[2]) + 1)
 
 
 def texts_of(telling: Telling, kind: str) -> list[tuple[str, tuple[int, ...]]]:
@@ -202,7 +195,7 @@ def _has(text: str, forms: Any) -> bool:
     return any(word in text for words in forms for word in words)
 
 
-def _lines(seeds: range, phrasings: int, workers: int) -> list[str]:
+def _lines(seeds: Sequence[int], phrasings: int, workers: int) -> list[str]:
     if workers == 1:
         return [_line(seed, phrasings) for seed in seeds]
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
