@@ -64,7 +64,7 @@ SHAPES = {
 
 
 class RandomItems:
-    """Stands for a cache of latents (train.latents.LatentItems): rows in memory, gathered in the same way."""
+    """Stands for a cache of latents and its prompts (train.latents.LatentItems): rows in memory, gathered alike."""
 
     def __init__(self, shape: Shape) -> None:
         generator = torch.Generator().manual_seed(0)
@@ -83,6 +83,7 @@ class RandomItems:
         bits = torch.where(labels.flatten() == 1, 128, torch.where(labels.flatten() == 2, 64, 0)).to(torch.uint8)
         self.fields["sees"] = bits[:, None].expand(ITEMS, 1, -1, 1)
         self.text = torch.randn(shape.text, generator=generator).half()
+        self.prompts = self
 
     def __len__(self) -> int:
         return ITEMS
@@ -102,7 +103,7 @@ class RandomItems:
     def num_phrasings(self, item: int) -> int:
         return 1
 
-    def empty_text(self) -> tuple[Tensor, Tensor]:
+    def empty(self) -> tuple[Tensor, Tensor]:
         return self.text[None, :1], torch.ones(1, 1, dtype=torch.bool)
 
 

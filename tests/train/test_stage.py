@@ -136,7 +136,8 @@ def test_a_flipped_item_is_the_mirrored_one(four_samples, tmp_path):
 
 @pytest.mark.slow
 def test_a_cache_goes_on_where_it_stopped_and_says_why_it_is_stale(four_samples, tmp_path, monkeypatch):
-    monkeypatch.setattr("throughmask.train.latents.PER_SHARD", 2)
+    for module in ("latents", "prompts"):
+        monkeypatch.setattr(f"throughmask.train.{module}.PER_SHARD", 2)
     pipeline, folder = make_stage("tiny-wan", "video", frames=FRAMES), tmp_path / "cache"
     config, encoder = cache_of(four_samples), encoder_of(pipeline)
     items = make_latents(config, encoder, folder, CPU, say=quiet)
@@ -149,13 +150,22 @@ def test_a_cache_goes_on_where_it_stopped_and_says_why_it_is_stale(four_samples,
     assert shards[0].stat().st_mtime_ns == kept
     with pytest.raises(SampleError, match=r"other settings.*variants was 1, is 2"):
         make_latents(replace(config, variants=2), encoder, folder, CPU, say=quiet)
+    encoded, (texts,) = again.prompts, again.prompts.texts([3], [0], 0)[0]
+    with torch.no_grad():
+        pipeline.text_encoder.encoder.final_layer_norm.weight *= 2
+    said = []
+    other = make_latents(config, encoder, folder, CPU, say=said.append)
+    assert ["encoding texts" in text for text in said] == [True]  # and no latents
+    assert shards[0].stat().st_mtime_ns == kept
+    torch.testing.assert_close(other.prompts.texts([3], [0], 0)[0][0], 2 * texts)
+    torch.testing.assert_close(encoded.texts([3], [0], 0)[0][0], texts)  # what was there stays
     with torch.no_grad():
         pipeline.vae.quant_conv.bias += 1
     with pytest.raises(SampleError, match="vae was"):
         make_latents(config, encoder, folder, CPU, say=quiet)
     shards[1].write_bytes(shards[1].read_bytes()[:-100])
     with pytest.raises(SampleError, match=r"00001\.safetensors of the cache cannot be read.*delete that file"):
-        again.__class__(folder, 4).rows("video", [3])
+        again.__class__(folder, 4, again.prompts).rows("video", [3])
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.txt").touch()
     with pytest.raises(SampleError, match="is not a cache"):

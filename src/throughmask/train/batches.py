@@ -117,7 +117,7 @@ class Batches:
         self.items, self.stage, self.recipe, self.backbone, self.tokenizer = items, stage, recipe, backbone, tokenizer
         self.objective, self.size, self.accumulate = objective, batch, accumulate
         self.variants, self.drop, self.seed, self.rank, self.world = variants, drop, seed, rank, world
-        self.empty = backbone.global_text(tokenizer, *items.empty_text())[0]
+        self.empty = backbone.global_text(tokenizer, *items.prompts.empty())[0]
 
     def iterate(self, first_step: int, device: torch.device) -> Generator[list[Batch]]:
         """The parts of every step from `first_step` on. A thread reads ahead; joining them is the device's work."""
@@ -167,8 +167,10 @@ class Batches:
 
     def _gather(self, draws: Draws, which: slice) -> Rows:
         items, read = draws.items[which], self.items.rows
-        phrasings = [int(draws.phrasings[which][k]) % self.items.num_phrasings(item) for k, item in enumerate(items)]
-        told = self.items.texts(items, phrasings, 1 if self.stage == "motion" else 0)
+        phrasings = [
+            int(draws.phrasings[which][k]) % self.items.prompts.num_phrasings(item) for k, item in enumerate(items)
+        ]
+        told = self.items.prompts.texts(items, phrasings, 1 if self.stage == "motion" else 0)
         rows = Rows(
             read("motion", items, [0] * len(items)) if self.stage == "motion" else read("video", items),
             draws.time[which],
@@ -195,6 +197,6 @@ class Batches:
             sees = torch.from_numpy(np.unpackbits(read("sees", items, variants).numpy(), axis=-1)).bool()
             seen = sees.flatten(0, 1).any(0).nonzero()
             num_objects = int(seen.max()) + 1 if len(seen) else 1
-            local, key_mask = self.items.local(items, phrasings, num_objects)
+            local, key_mask = self.items.prompts.local(items, phrasings, num_objects)
             rows = rows._replace(sees=sees[..., :num_objects].contiguous(), local=local, key_mask=key_mask)
         return rows

@@ -1,4 +1,4 @@
-"""What the frozen networks make of Samples, made once: latents, token labels and text, in safetensors shards on disk.
+"""What the frozen networks make of Samples, made once: latents and token labels, in safetensors shards on disk.
 
 Both stages and their base read the same cache, so that a training loop waits for the denoiser alone. Shards are made
 by all processes side by side, appear whole, and are found again when a run is started a second time.
@@ -6,7 +6,6 @@ by all processes side by side, appear whole, and are found again when a run is s
 
 from __future__ import annotations
 
-import hashlib
 import json
 import multiprocessing
 from collections import deque
@@ -19,8 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from ..backbones import Backbone
@@ -34,9 +32,9 @@ from ..types import Labels, Pixels, Sample
 from .augment import flip, noisy
 from .devices import Processes
 from .flows import flip_wheel
+from .prompts import PER_SHARD, Prompts, fingerprint, load_shard, make_prompts, shard_path, write_texts
 from .samples import Samples, Texts, open_samples
 
-PER_SHARD = 64
 ENCODE = 4  # items whose clips the VAE takes at once
 INDEX = "cache.json"
 
@@ -82,24 +80,17 @@ class Encoder:
     repeat: Repeat
     device: torch.device
 
-    def fingerprint(self) -> dict[str, str]:
-        """What would make cached items stale, in words and numbers."""
-        parts = {name: getattr(self.encoders, name) for name in ("vae", "text_encoder")}
-        marks = {name: _fingerprint(part) for name, part in parts.items()}
-        words = self.encoders.tokenizer("a red ball rolls").input_ids
-        return {
-            **marks,
-            "tokenizer": str(words),
-            "repeat": self.repeat,
-            "palette": f"{self.palette.name}, {self.num_ids} ids",
-        }
+    def described(self) -> dict[str, str]:
+        """What would make cached latents stale, in words and numbers."""
+        marks = {"vae": fingerprint(self.encoders.vae), "repeat": self.repeat}
+        return {**marks, "palette": f"{self.palette.name}, {self.num_ids} ids"}
 
 
 class LatentItems:
     """Cached items by number. A shard is mapped, not read: only the rows that are asked for come into memory."""
 
-    def __init__(self, folder: Path, num_items: int) -> None:
-        self.folder, self.num_items = folder, num_items
+    def __init__(self, folder: Path, num_items: int, prompts: Prompts) -> None:
+        self.folder, self.num_items, self.prompts = folder, num_items, prompts
         self._shards: dict[int, dict[str, Tensor]] = {}
 
     def __len__(self) -> int:
@@ -110,39 +101,10 @@ class LatentItems:
         rows = [self._shard(item)[name][item % PER_SHARD] for item in items]
         return torch.stack(rows if variants is None else [row[k] for row, k in zip(rows, variants, strict=True)])
 
-    def texts(self, items: Sequence[int], phrasings: Sequence[int], column: int) -> tuple[Tensor, Tensor]:
-        """Encoded prompts, padded to the longest: B S D, and B S. column: 0 the prompt, 1 the motion prompt."""
-        return _padded([self._text(item, k, column) for item, k in zip(items, phrasings, strict=True)])
-
-    def local(self, items: Sequence[int], phrasings: Sequence[int], num_objects: int) -> tuple[Tensor, Tensor]:
-        """Encoded local prompts of ids 1 to num_objects: B L S D, and B L S, False on padding and where no id is."""
-        pairs = zip(items, phrasings, strict=True)
-        padded, mask = _padded([self._text(item, k, 2 + index) for item, k in pairs for index in range(num_objects)])
-        return padded.unflatten(0, (len(items), num_objects)), mask.unflatten(0, (len(items), num_objects))
-
-    def num_phrasings(self, item: int) -> int:
-        spans = self._shard(item)["spans"][item % PER_SHARD]
-        return int((spans[:, 0, 1] > 0).sum())
-
-    def empty_text(self) -> tuple[Tensor, Tensor]:
-        """The empty prompt, encoded: 1 S D, and 1 S."""
-        states = load_file(self.folder / "empty.safetensors")["states"]
-        return states[None], torch.ones(1, len(states), dtype=torch.bool)
-
-    def _text(self, item: int, phrasing: int, column: int) -> Tensor:
-        shard = self._shard(item)
-        start, length = shard["spans"][item % PER_SHARD, phrasing, column].tolist()
-        return shard["text"][start : start + length]
-
     def _shard(self, item: int) -> dict[str, Tensor]:
         number = item // PER_SHARD
         if number not in self._shards:
-            path = _path(self.folder, number)
-            try:
-                self._shards[number] = load_file(path)
-            except (OSError, SafetensorError) as error:
-                fix = "delete that file and start again: it will be made anew"
-                raise SampleError(f"{path} of the cache cannot be read", seen=str(error), fix=fix) from None
+            self._shards[number] = load_shard(shard_path(self.folder, number))
         return self._shards[number]
 
 
@@ -165,21 +127,20 @@ def make_latents(
         gl_device=gl_device,
     )
     num_items = len(source) * (1 + config.flips)
-    described = {"config": asdict(config) | {"source": source.describe()}, **encoder.fingerprint()}
+    described = {"config": asdict(config) | {"source": source.describe()}, **encoder.described()}
     if processes.rank == 0:
         _claim(folder, json.loads(json.dumps(described)))
-        states, _ = _encode_texts(encoder, [""])
-        with new_file(folder / "empty.safetensors", force=True) as path:
-            save_file({"states": states[0].half()}, path)
     processes.wait()
     numbers = range(-(-num_items // PER_SHARD))
-    missing = [number for number in numbers if not _path(folder, number).is_file()][processes.rank :: processes.world]
+    mine = numbers[processes.rank :: processes.world]
+    missing = [number for number in mine if not shard_path(folder, number).is_file()]
     if missing:
         say(f"encoding {num_items} items into {folder}")
         prepare = Prepare(source, config, encoder.num_ids)
         _make_shards(prepare, encoder, folder, num_items, missing, workers)
     processes.wait()
-    return LatentItems(folder, num_items)
+    prompts = make_prompts(encoder.backbone, encoder.encoders, encoder.num_ids, folder, len(numbers), processes, say)
+    return LatentItems(folder, num_items, prompts)
 
 
 def _claim(folder: Path, described: dict[str, Any]) -> None:
@@ -268,8 +229,8 @@ class Prepare:
 def _write(encoder: Encoder, folder: Path, number: int, items: list[Prepared]) -> None:
     groups = [encode_items(encoder, items[k : k + ENCODE]) for k in range(0, len(items), ENCODE)]
     fields = {name: torch.cat([group[name] for group in groups]) for name in groups[0]}
-    fields |= _text_fields(encoder, items)
-    with new_file(_path(folder, number), force=True) as path:
+    write_texts(folder, number, [item.texts for item in items])  # first: latents that are there have their texts
+    with new_file(shard_path(folder, number), force=True) as path:
         save_file({name: tensor.contiguous() for name, tensor in fields.items()}, path)
 
 
@@ -300,57 +261,3 @@ def encode_items(encoder: Encoder, items: Sequence[Prepared]) -> dict[str, Tenso
         "tokens": tokens.to(torch.uint8).unflatten(0, (num, -1)).cpu(),
         "sees": torch.from_numpy(np.packbits(sees.unflatten(0, (num, -1)).cpu().numpy(), axis=-1)),
     }
-
-
-def _text_fields(encoder: Encoder, items: Sequence[Prepared]) -> dict[str, Tensor]:
-    """text: encoded prompts one after the other, each once. spans: n P 2+L 2, where each item's prompts start in it
-    and how long they are (0: there is none): the prompt, the motion prompt, the local prompts of ids 1 to L."""
-    num_phrasings = max(len(item.texts) for item in items)
-    spans = torch.zeros(len(items), num_phrasings, 2 + encoder.num_ids, 2, dtype=torch.int32)
-    wanted: dict[str, list[tuple[int, int, int]]] = {}
-    for row, item in enumerate(items):
-        for k, text in enumerate(item.texts):
-            prompts = (text.prompt, text.motion_prompt or text.prompt, *(prompt for _, prompt in text.objects))
-            for column, prompt in enumerate(prompts):
-                if column >= 2 and not prompt:
-                    continue  # an id that this scene does not have
-                wanted.setdefault(prompt, []).append((row, k, column))
-    pieces, start = [], 0
-    different = list(wanted)
-    for k in range(0, len(different), 256):
-        states, mask = _encode_texts(encoder, different[k : k + 256])
-        for prompt, state, kept in zip(different[k : k + 256], states, mask, strict=True):
-            piece = state[kept]
-            for place in wanted[prompt]:
-                spans[place] = torch.tensor([start, len(piece)])
-            pieces.append(piece)
-            start += len(piece)
-    return {"text": torch.cat(pieces), "spans": spans}
-
-
-@torch.no_grad()
-def _encode_texts(encoder: Encoder, prompts: list[str]) -> tuple[Tensor, Tensor]:
-    tokenizer, text_encoder = encoder.encoders.tokenizer, encoder.encoders.text_encoder
-    states, mask = encoder.backbone.encode_text(tokenizer, text_encoder, prompts)
-    return states.half().cpu(), mask.cpu()
-
-
-def _padded(states: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    lengths = torch.tensor([len(state) for state in states])
-    states = [state if len(state) else state.new_zeros(1, state.shape[1]) for state in states]
-    padded = torch.nn.utils.rnn.pad_sequence(list(states), batch_first=True)
-    return padded, torch.arange(padded.shape[1]) < lengths[:, None]
-
-
-def _path(folder: Path, number: int) -> Path:
-    return folder / f"{number:05d}.safetensors"
-
-
-def _fingerprint(network: torch.nn.Module) -> str:
-    """Of the weights, by a few numbers of each: reading all of a large text encoder would take minutes."""
-    digest = hashlib.sha256()
-    for name, value in network.state_dict().items():
-        flat = value.detach().flatten()
-        part = flat[:: max(1, len(flat) // 64)][:64].double().cpu().numpy()
-        digest.update(f"{name} {tuple(value.shape)}".encode() + part.tobytes())
-    return digest.hexdigest()[:16]
