@@ -126,6 +126,21 @@ def test_draws_are_the_same_for_any_number_of_processes(four_samples, tmp_path):
     assert seen[:8] != seen[8:16]
 
 
+def test_latents_may_be_made_in_bfloat16(four_samples, tmp_path):
+    encoder = encoder_of(make_stage("tiny-wan", "video", frames=FRAMES))
+    exact, rough = (
+        make_latents(cache_of(four_samples), replace(encoder, dtype=dtype), tmp_path / str(dtype), CPU, say=quiet)
+        for dtype in (torch.float32, torch.bfloat16)
+    )
+    for name in ("video", "image", "first"):
+        one, other = (items.rows(name, range(4)).float() for items in (exact, rough))
+        assert 0 < (one - other).square().mean().sqrt() < 0.02 * one.std()
+    with pytest.raises(SampleError, match=r"dtype was torch\.float32, is torch\.bfloat16"):
+        make_latents(
+            cache_of(four_samples), replace(encoder, dtype=torch.bfloat16), tmp_path / "torch.float32", CPU, say=quiet
+        )
+
+
 def test_a_flipped_item_is_the_mirrored_one(four_samples, tmp_path):
     pipeline = make_stage("tiny-wan", "video", frames=FRAMES)
     items = make_latents(cache_of(four_samples, flips=True), encoder_of(pipeline), tmp_path / "c", CPU, say=quiet)

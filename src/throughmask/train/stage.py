@@ -284,7 +284,9 @@ def _batches(config: StageConfig, subject: Subject, processes: Processes, say: S
     grid = backbone.grid(config.frames, strides)
     grid.tokens(height, width)  # refuses a size that does not divide, before anything is read
     colours = palette.named(config.palette)
-    encoder = Encoder(backbone, subject.encoders, colours, colours.num_objects, grid, "latents", processes.device)
+    device = processes.device
+    dtype = getattr(torch, config.dtype) if device.type == "cuda" else torch.float32  # a CPU is no faster for it
+    encoder = Encoder(backbone, subject.encoders, colours, colours.num_objects, grid, "latents", device, dtype)
     with on_device(subject, processes.device):
         items = make_latents(cache, encoder, Path(config.cache), processes, workers=config.workers, say=say)
     return Batches(
