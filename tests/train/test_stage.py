@@ -26,6 +26,7 @@ from throughmask.train.batches import Batches, draw
 from throughmask.train.devices import Processes
 from throughmask.train.latents import PER_SHARD, CacheConfig, Encoder, make_latents
 from throughmask.train.presets import override, preset
+from throughmask.train.preview import as_in_training
 from throughmask.train.stage import StageConfig, learning_rate, train_stage
 from throughmask.types import Video
 
@@ -139,6 +140,24 @@ def test_latents_may_be_made_in_bfloat16(four_samples, tmp_path):
         make_latents(
             cache_of(four_samples), replace(encoder, dtype=torch.bfloat16), tmp_path / "torch.float32", CPU, say=quiet
         )
+
+
+def test_sheets_compile_nothing():
+    compiled = []
+
+    def note(graph, inputs):
+        compiled.append(graph)
+        return graph.forward
+
+    network = torch.nn.Linear(2, 2)
+    block = torch.compile(lambda x: x + 1, backend=note)
+    with as_in_training(network, torch.bfloat16):
+        assert block(network(torch.zeros(1, 2))).shape == (1, 2)
+        assert network(torch.zeros(1, 2)).dtype == torch.bfloat16
+    assert not compiled
+    block(torch.zeros(1, 2))
+    assert compiled  # as it was before
+    assert network(torch.zeros(1, 2)).dtype == torch.float32
 
 
 def test_a_flipped_item_is_the_mirrored_one(four_samples, tmp_path):

@@ -39,7 +39,7 @@ class Preview:
         if not self.samples:
             self.samples = list(self._read())
         dtype = getattr(torch, self.config.dtype)
-        with average.in_place(), on_device(self.subject, self.processes.device), _autocast(denoiser, dtype):
+        with average.in_place(), on_device(self.subject, self.processes.device), as_in_training(denoiser, dtype):
             return [(sample, self._made(sample, flow)) for sample, flow in self.samples]
 
     def _read(self) -> Iterator[tuple[Sample, Video | None]]:
@@ -107,13 +107,15 @@ def on_device(subject: Subject, device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def _autocast(denoiser: Any, dtype: torch.dtype) -> Iterator[None]:
-    """The denoiser alone computes in `dtype`, as in training; the VAE would lose colours in bfloat16."""
+def as_in_training(denoiser: Any, dtype: torch.dtype) -> Iterator[None]:
+    """The denoiser alone computes in `dtype`, as in training; the VAE would lose colours in bfloat16. Nothing is
+    compiled: a few samples of other shapes, without gradients, are not worth another minute of the compiler."""
     training, kind = denoiser.training, next(denoiser.parameters()).device.type
     denoiser.eval()
     denoiser.forward = torch.autocast(kind, dtype, enabled=dtype != torch.float32)(denoiser.forward)
     try:
-        yield
+        with torch.compiler.set_stance("force_eager"):
+            yield
     finally:
         del denoiser.forward
         denoiser.train(training)
