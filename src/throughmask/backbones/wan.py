@@ -37,7 +37,7 @@ MAX_TEXT = 512
 
 
 class QuickRotary(WanAttnProcessor):
-    """WanAttnProcessor with `nn.layers.rotate`: the same numbers, and far quicker where it is compiled."""
+    """WanAttnProcessor with `nn.layers.rotate`, which says why: the same numbers in a form that compiles well."""
 
     def __call__(
         self,

@@ -12,12 +12,12 @@ from .kinds import COLOURS, SHAPES, Part
 from .looks import Looks, floor_pixels, texture_file, wall_pixels
 from .opengl import import_mujoco
 from .plan import GRAVITY, Plan, Room, Toy, friction_of
+from .recipes import MAX_TOYS
 
 if TYPE_CHECKING:
     import mujoco
 
 FLOOR, WALLS = "floor", ("wall0", "wall1")
-MANY = 5  # toys that a scene seldom has more of
 
 
 def build(plan: Plan, step: float, looks: Looks | None = None, size: tuple[int, int] = (64, 64)) -> mujoco.MjModel:
@@ -71,7 +71,7 @@ def _materials(plan: Plan, looks: Looks | None) -> str:
         text += f'<material name="body{index}" rgba="{_n(*COLOURS[toy.colour])} 1" {gloss}/>'
         text += f'<material name="mark{index}" rgba="{_n(*toy.mark)} 1" {gloss}/>'
     # As many for few toys as for many: what draws one scene can then draw the next (render.py).
-    return text + "".join(f'<material name="spare{k}"/>' for k in range(2 * (MANY - len(plan.toys))))
+    return text + "".join(f'<material name="spare{k}"/>' for k in range(2 * (MAX_TOYS - len(plan.toys))))
 
 
 def _room(room: Room, looks: Looks | None) -> str:

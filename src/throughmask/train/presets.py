@@ -11,13 +11,14 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from ..errors import InvalidValueError
+from ..toybox.recipes import TRAINING_TWINS
 from .stage import StageConfig
 from .vae import VAEConfig
 from .words import WordsConfig
 
 Config = TypeVar("Config")
 
-TWINS = 900_000  # the first training seed whose scene has two toys alike, told apart by place
+TWINS = TRAINING_TWINS.start  # scenes with two toys alike, told apart by place
 
 
 def toybox_vae() -> VAEConfig:
