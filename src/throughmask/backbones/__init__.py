@@ -88,7 +88,7 @@ class Backbone(Layout, Protocol):
         ...
 
     def quicken(self, denoiser: Any) -> None:
-        """Let a base's denoiser compute the same in less time, where that is known; a stage's own already does."""
+        """Let a denoiser that will be compiled compute the same in less time, where a way is known."""
         ...
 
     def num_added(self, denoiser: Any) -> int:

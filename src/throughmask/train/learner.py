@@ -31,10 +31,10 @@ class Learner:
         self.config, self.objective, self.processes = config, objective, processes
         self.dtype: torch.dtype = getattr(torch, config.dtype)
         self.denoiser = denoiser.to(processes.device).train()
-        backbone.quicken(denoiser)
         if config.checkpointing:
             denoiser.enable_gradient_checkpointing()
         if config.compile:
+            backbone.quicken(denoiser)
             denoiser.compile_repeated_blocks(fullgraph=True)
         predict = Predict(backbone, denoiser)
         self.model = spread(predict, denoiser, processes, how=config.parallel, dtype=self.dtype)
