@@ -35,6 +35,9 @@ def test_a_tokenizer_that_was_used_is_the_same(folders, tmp_path):
     save_stage(used, tmp_path / "used")
     one, two = (folder / "tokenizer" / "tokenizer.json" for folder in (tmp_path / "used", folders["motion"]))
     assert one.read_bytes() != two.read_bytes()
+    save_stage(PIPELINES["video"].from_pretrained(tmp_path / "used"), tmp_path / "again")
+    assert "truncation_strategy" in (tmp_path / "again" / "tokenizer" / "tokenizer_config.json").read_text()
+    make_bundle(tmp_path / "other", folders["motion"], tmp_path / "again")
     make_bundle(tmp_path / "toys", folders["motion"], tmp_path / "used")
     assert StageInfo.read(tmp_path / "toys" / "video", "video")
     assert not [path for path in (tmp_path / "toys").rglob("*.json") if str(tmp_path.parent) in path.read_text()]

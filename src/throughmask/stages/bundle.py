@@ -22,7 +22,16 @@ BUNDLED = (DEFAULT_MODEL,)
 PASSING = {
     "config.json": {"_name_or_path"},
     "tokenizer.json": {"padding", "truncation"},
-    "tokenizer_config.json": {"is_local", "local_files_only", "name_or_path"},
+    "tokenizer_config.json": {"is_local", "local_files_only", "name_or_path", "max_length"},
+}
+# What a tokenizer that was used, saved, loaded and saved writes down, where a new one is silent.
+SILENT = {
+    "stride": 0,
+    "pad_token_type_id": 0,
+    "pad_to_multiple_of": None,
+    "truncation_side": "right",
+    "padding_side": "right",
+    "truncation_strategy": "longest_first",
 }
 BUNDLED_FOLDER = Path(__file__).resolve().parents[1] / "models"
 
@@ -143,5 +152,8 @@ def _content(folder: Path) -> dict[str, bytes]:
     files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     for name in files.keys() & PASSING.keys():
         told = json.loads(files[name])
-        files[name] = json.dumps({key: told[key] for key in told.keys() - PASSING[name]}, sort_keys=True).encode()
+        kept = {key: told[key] for key in told.keys() - PASSING[name]}
+        if name == "tokenizer_config.json":
+            kept = SILENT | kept
+        files[name] = json.dumps(kept, sort_keys=True).encode()
     return files
