@@ -182,6 +182,11 @@ def test_a_cache_goes_on_where_it_stopped_and_says_why_it_is_stale(four_samples,
     again = make_latents(config, encoder, folder, CPU, workers=1, say=quiet)
     assert torch.equal(again.rows("video", range(4)), before)
     assert shards[0].stat().st_mtime_ns == kept
+    texts = folder / "00001.json"
+    told = texts.read_text()
+    texts.unlink()
+    make_latents(config, encoder, folder, CPU, say=quiet)  # latents without their texts are made anew
+    assert texts.read_text() == told
     with pytest.raises(SampleError, match=r"other settings.*variants was 1, is 2"):
         make_latents(replace(config, variants=2), encoder, folder, CPU, say=quiet)
     encoded, (texts,) = again.prompts, again.prompts.texts([3], [0], 0)[0]

@@ -32,7 +32,7 @@ from ..types import Labels, Pixels, Sample
 from .augment import flip, noisy
 from .devices import Processes
 from .flows import flip_wheel
-from .prompts import PER_SHARD, Prompts, fingerprint, load_shard, make_prompts, shard_path, write_texts
+from .prompts import PER_SHARD, Prompts, fingerprint, load_shard, make_prompts, shard_path, texts_path, write_texts
 from .samples import Samples, Texts, open_samples
 
 ENCODE = 4  # items whose clips the VAE takes at once
@@ -135,7 +135,7 @@ def make_latents(
     processes.wait()
     numbers = range(-(-num_items // PER_SHARD))
     mine = numbers[processes.rank :: processes.world]
-    missing = [number for number in mine if not shard_path(folder, number).is_file()]
+    missing = [n for n in mine if not (shard_path(folder, n).is_file() and texts_path(folder, n).is_file())]
     if missing:
         say(f"encoding {num_items} items into {folder}")
         prepare = Prepare(source, config, encoder.num_ids)

@@ -102,13 +102,13 @@ def make_prompts(
 
 def write_texts(cache: Path, number: int, items: Sequence[Sequence[Texts]]) -> None:
     """The texts of a shard's items, all phrasings of each, as JSON."""
-    with new_file(_texts_path(cache, number), force=True) as path:
+    with new_file(texts_path(cache, number), force=True) as path:
         path.write_text(json.dumps(items, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read_texts(cache: Path, number: int) -> list[list[Texts]]:
     """Raises SampleError if they cannot be read."""
-    path = _texts_path(cache, number)
+    path = texts_path(cache, number)
     try:
         records = json.loads(path.read_text(encoding="utf-8"))
         return [
@@ -134,6 +134,10 @@ def unreadable(path: Path, error: Exception) -> SampleError:
 
 def shard_path(folder: Path, number: int) -> Path:
     return folder / f"{number:05d}.safetensors"
+
+
+def texts_path(cache: Path, number: int) -> Path:
+    return cache / f"{number:05d}.json"
 
 
 def fingerprint(network: Any) -> str:
@@ -179,7 +183,3 @@ def _padded(states: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     states = [state if len(state) else state.new_zeros(1, state.shape[1]) for state in states]
     padded = torch.nn.utils.rnn.pad_sequence(list(states), batch_first=True)
     return padded, torch.arange(padded.shape[1]) < lengths[:, None]
-
-
-def _texts_path(cache: Path, number: int) -> Path:
-    return cache / f"{number:05d}.json"

@@ -261,7 +261,8 @@ def seeds_of(source: str, kind: str = TOYBOX) -> tuple[int, ...]:
     parts = [part.partition("..") for part in source.removeprefix(kind).split(",")]
     right = (dots and first.isdecimal() and last.isdecimal() and int(first) <= int(last) for first, dots, last in parts)
     if not source.startswith(kind) or not all(right):
-        raise InvalidValueError(f"seeds are written {kind}A..B or {kind}A..B,C..D", seen=source)
+        fix = f"such as {kind}0..999"
+        raise InvalidValueError(f"seeds are written {kind}A..B or {kind}A..B,C..D", seen=source, fix=fix)
     return tuple(seed for first, _, last in parts for seed in range(int(first), int(last) + 1))
 
 

@@ -94,9 +94,10 @@ def start(config: StageConfig, say: Callable[[str], None]) -> Subject:
 
 def _as_found(part: Any) -> Any:
     """A frozen network whose weights are half-precision numbers is saved as such: loading made them float32."""
-    if not isinstance(part, nn.Module) or not all(torch.equal(w, w.half().to(w.dtype)) for w in part.parameters()):
+    if not isinstance(part, nn.Module):
         return part
-    return copy.deepcopy(part).half()
+    halves = (w.dtype == torch.float32 and torch.equal(w, w.half().float()) for w in part.parameters())
+    return copy.deepcopy(part).half() if all(halves) else part
 
 
 def _resumed(config: StageConfig, checkpoint: str) -> Any:
