@@ -273,9 +273,9 @@ def test_a_batchs_masks_are_of_the_toys_that_its_phrases_name(stories, tokenizer
     clips = clips_of(stories)
     data = WordBatches(clips, stories, tokenizer, config, torch.device("cpu"), 0)
     seen = {"empty": 0, "mirrored": 0, "prior": 0}
-    for _ in range(4):
-        draw = data.next.result()
-        batch = data.batch()
+    for step in range(4):
+        draw = data.draws[step]
+        batch = data.join(draw)
         clip, frame, flip, ids, prior_frames, prior_ids = draw.which
         assert (prior_frames != frame[:, None]).all()  # the answer is not given away
         assert batch.pixels.shape == (8, 3, 64, 64)
@@ -296,7 +296,6 @@ def test_a_batchs_masks_are_of_the_toys_that_its_phrases_name(stories, tokenizer
                 seen["mirrored"] += int(flip[b])
             assert (prior_ids.flatten()[m] == 255) == (not batch.prior[m].any())
             seen["prior"] += int(batch.prior[m].any())
-    data.close()
     assert min(seen.values()) > 3
 
 
@@ -304,8 +303,7 @@ def test_mirrored_texts_tell_the_mirrored_way(stories, tokenizer):
     """Every way that a batch tells is in its text's words, whether or not the text was mirrored."""
     config = WordsConfig(batch=1, phrases=1, texts=40, typos=0.0, half=0.0)
     data = WordBatches(clips_of(stories), stories, tokenizer, config, torch.device("cpu"), 0)
-    batch = data.batch()
-    data.close()
+    batch = next(iter(data))
     checked = 0
     for words, ways in zip(batch.text_ids, batch.told["way"], strict=True):
         text = tokenizer.decode(words, skip_special_tokens=True)
@@ -415,6 +413,7 @@ def test_a_tiny_run_learns_and_leaves_what_loads_with_its_scores(tmp_path):
         ema=0.9,
         evaluate=2,
         log_every=5,
+        workers=2,
         device="cpu",
     )
     lines: list[str] = []

@@ -58,7 +58,7 @@ def toybox_base() -> StageConfig:
         layers=7,
         heads=4,
         ffn=768,
-        variants=3,
+        variants=2,
         flips=True,
         phrasings=4,
         batch=128,

@@ -36,7 +36,19 @@ Say = Callable[[str], None]
 
 STAGES = ("base", "motion", "video")
 # What may change between a run and its resumption: where and how fast it runs, and when it stops.
-FREE = ("steps", "minutes", "workers", "device", "save_every", "sheet_every", "log_every", "keep", "held_out", "cache")
+FREE = (
+    "steps",
+    "minutes",
+    "decay",
+    "workers",
+    "device",
+    "save_every",
+    "sheet_every",
+    "log_every",
+    "keep",
+    "held_out",
+    "cache",
+)
 
 
 @dataclass(frozen=True)

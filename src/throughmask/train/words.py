@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from ..errors import InvalidValueError
-from ..files import new_folder
+from ..files import new_file, new_folder
 from ..perception.segmenter import PhraseSegmenter, load_words
 from ..toybox import split_seeds
 from .clips import Clips, make_clips
@@ -137,7 +137,7 @@ def train_words(config: WordsConfig, say: Say = print) -> dict[str, Any]:
     data = WordBatches(clips, stories, tokenizer, config, device, processes.rank)
     weights, recent = torch.tensor(WEIGHTS, device=device), torch.zeros(3, device=device)
     begun, step, loss = time.monotonic(), 0, torch.zeros(())
-    while step < config.steps:
+    for batch in data:
         if step % AGREE == 0:  # clocks differ, the learning rate and the last step must not
             spent = (time.monotonic() - begun) / 60 / config.minutes
             progress = processes.mean(torch.tensor(max(step / config.steps, spent), device=device))
@@ -145,7 +145,6 @@ def train_words(config: WordsConfig, say: Say = print) -> dict[str, Any]:
                 break
         for group in optimiser.param_groups:
             group["lr"] = config.lr * min(1.0, (step + 1) / config.warmup) * max(0.02, 1 - progress)
-        batch = data.batch()
         with torch.autocast(device.type, torch.bfloat16, enabled=config.dtype == "bfloat16"):
             losses = torch.stack(model(batch))
         loss = (losses * weights).sum()
@@ -161,12 +160,13 @@ def train_words(config: WordsConfig, say: Say = print) -> dict[str, Any]:
             recent.zero_()
             rate = step * config.batch * processes.world / (time.monotonic() - begun)
             say(f"step {step}  pixels {by_pixel:.4f}  overlap {overlap:.3f}  words {words:.3f}  {rate:.0f} pictures/s")
-    data.close()
     minutes = (time.monotonic() - begun) / 60
     result: dict[str, Any] = {"steps": step, "minutes": minutes, "processes": processes.world, "loss": loss.item()}
     if processes.rank == 0:
         with average.in_place():
-            result["scores"] = save_words(learn, tokenizer, config, result, held_out, device)
+            save_words(learn, tokenizer, config, result)
+        result["scores"] = score(Path(config.out), held_out, config, device)
+        _record(Path(config.out), config, result)
         say(f"{config.out}: {json.dumps(result['scores'])}")
     processes.wait()
     return result
@@ -221,21 +221,19 @@ def num_parameters(net: nn.Module) -> int:
     return sum(p.numel() for p in net.parameters())
 
 
-def save_words(
-    learn: Learn, tokenizer: Any, config: WordsConfig, result: dict[str, Any], held_out: HeldOut, device: torch.device
-) -> dict[str, Any]:
-    """Write tokenizer, text_encoder, segmenter and head, in half precision, and what they score into train.json.
-
-    Replaces an earlier folder. Returns the scores.
-    """
+def save_words(learn: Learn, tokenizer: Any, config: WordsConfig, result: dict[str, Any]) -> None:
+    """Write tokenizer, text_encoder, segmenter and head, in half precision, and train.json. Replaces an earlier
+    folder."""
     with new_folder(Path(config.out), force=True) as folder:
         tokenizer.save_pretrained(folder / "tokenizer")
         for name, net in (("text_encoder", learn.encoder), ("segmenter", learn.segmenter), ("head", learn.head)):
             copy.deepcopy(net).half().save_pretrained(folder / name)
-        scores = score(folder, held_out, config, device)
-        record = {"config": asdict(config), **result, "scores": scores}
-        (folder / "train.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    return scores
+        _record(folder, config, result)
+
+
+def _record(folder: Path, config: WordsConfig, result: dict[str, Any]) -> None:
+    with new_file(folder / "train.json", force=True) as path:
+        path.write_text(json.dumps({"config": asdict(config), **result}, indent=1) + "\n", encoding="utf-8")
 
 
 def score(folder: Path, held_out: HeldOut, config: WordsConfig, device: torch.device) -> dict[str, Any]:

@@ -1,18 +1,18 @@
 """Batches for the words: random frames on the device, phrases with the masks they mean, and texts with what they tell.
 
-Clips stay on the device. What is drawn with words, on the CPU, is drawn for the next step while this one is computed.
+Clips stay on the device. What is drawn with words takes a CPU longer than a GPU's step takes: other processes do it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
 
 from ..perception.segmenter import check_size
 from .augment import swap_sides
@@ -52,7 +52,7 @@ class Draw(NamedTuple):
 
 
 class WordBatches:
-    """Endless batches. stories: of each clip, in the clips' order."""
+    """The batches of a run. stories: of each clip, in the clips' order."""
 
     def __init__(
         self,
@@ -67,15 +67,25 @@ class WordBatches:
         check_size(*(side // smallest for side in clips.labels.shape[2:]))
         # Clips are small enough to stay on the device: 6.5 MB each at 256×256, 25 frames.
         self.pixels, self.labels = shrunk(clips, config.shrink, device)
-        self.stories, self.tokenizer, self.config, self.device = stories, tokenizer, config, device
-        self.chance = np.random.default_rng([config.seed, rank])
+        self.config, self.device = config, device
+        self.draws = Draws(stories, tokenizer, config, self.labels.shape[1], rank)
         self.generator = torch.Generator(device).manual_seed(config.seed * 1000 + rank)
-        self.pool = ThreadPoolExecutor(1)
-        self.next = self.pool.submit(self._draw)
 
-    def batch(self) -> Batch:
-        draw = self.next.result()
-        self.next = self.pool.submit(self._draw)
+    def __iter__(self) -> Iterator[Batch]:
+        """A batch for each step."""
+        workers = self.config.workers if self.config.workers > 1 else 0
+        draws = DataLoader(
+            self.draws,
+            batch_size=None,
+            num_workers=workers,
+            multiprocessing_context="spawn" if workers else None,
+            prefetch_factor=4 if workers else None,
+            pin_memory=self.device.type == "cuda",
+        )
+        return map(self.join, draws)
+
+    def join(self, draw: Draw) -> Batch:
+        """The pictures, masks and texts that were drawn."""
         which = (part.to(self.device, non_blocking=True) for part in draw.which)
         clip, frame, flip, thing, prior_frame, prior_thing = which
         pixels = self.pixels[clip, frame].permute(0, 3, 1, 2).float() / 255
@@ -100,24 +110,37 @@ class WordBatches:
             told,
         )
 
-    def close(self) -> None:
-        self.pool.shutdown(cancel_futures=True)
-
     def _to_device(self, parts: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: part.to(self.device, non_blocking=True) for name, part in parts.items()}
 
+
+class Draws(Dataset[Draw]):
+    """What is drawn for each step; it follows from the seed, the rank and the step alone."""
+
+    def __init__(
+        self, stories: Sequence[Story], tokenizer: Any, config: WordsConfig, num_frames: int, rank: int
+    ) -> None:
+        self.stories, self.tokenizer, self.config = stories, tokenizer, config
+        self.num_frames, self.rank = num_frames, rank
+
+    def __len__(self) -> int:
+        return self.config.steps
+
+    def __getitem__(self, step: int) -> Draw:
+        self.chance = np.random.default_rng([self.config.seed, self.rank, step])
+        return self._draw()
+
     def _draw(self) -> Draw:
         config, chance = self.config, self.chance
-        num_frames = self.labels.shape[1]
         clips = chance.integers(len(self.stories), size=config.batch)
         flips = chance.random(config.batch) < (0.5 if config.flip else 0)
         # Frame 0 is the one that is parsed, and the only one of which words of place are true.
         first = chance.random(config.batch) < 0.2
-        frames = np.where(first, 0, chance.integers(num_frames, size=config.batch))
+        frames = np.where(first, 0, chance.integers(self.num_frames, size=config.batch))
         phrases, asked = [], []
         for clip, frame, flip in zip(clips, frames, flips, strict=True):
             for _ in range(config.phrases):
-                phrase, *ids = self._ask(self.stories[clip], int(frame), num_frames)
+                phrase, *ids = self._ask(self.stories[clip], int(frame))
                 phrases.append(self._written(phrase, flip))
                 asked.append(ids)
         texts, told = zip(*(self._tell() for _ in range(config.texts)), strict=True)
@@ -133,12 +156,12 @@ class WordBatches:
     def _written(self, text: str, flip: bool) -> str:
         return misspell(swap_sides(text) if flip else text, self.config.typos, self.chance)
 
-    def _ask(self, story: Story, frame: int, num_frames: int) -> tuple[str, int, int, int]:
+    def _ask(self, story: Story, frame: int) -> tuple[str, int, int, int]:
         """A phrase, the id it means, and whose mask of which frame is given beside it."""
         chance, telling = self.chance, self._telling(story)
         given = chance.random() < self.config.prior
         others = [*range(1, len(story.toys) + 1), NOBODY]
-        near = self._near(frame, num_frames)
+        near = self._near(frame)
         if chance.random() < self.config.absent:
             return absent_phrase(story, chance), NOBODY, near, int(chance.choice(others)) if given else NOBODY
         index = int(chance.integers(len(telling.ids)))
@@ -150,12 +173,12 @@ class WordBatches:
         prior = int(chance.choice(others)) if wrong else thing if given else NOBODY
         return phrase.text, thing, near, prior
 
-    def _near(self, frame: int, num_frames: int) -> int:
+    def _near(self, frame: int) -> int:
         """Another frame, to take a mask from: mostly the next one, but an object may have been hidden for many."""
         spans, shares = ((1, 2), (2, 4), (4, 13)), (0.65, 0.2, 0.15)
         apart = int(self.chance.integers(*spans[int(self.chance.choice(3, p=shares))]))
-        after = frame + apart < num_frames and (frame < apart or self.chance.random() < 0.5)
-        return frame + apart if after else max(frame - apart, 0 if frame else min(1, num_frames - 1))
+        after = frame + apart < self.num_frames and (frame < apart or self.chance.random() < 0.5)
+        return frame + apart if after else max(frame - apart, 0 if frame else min(1, self.num_frames - 1))
 
     def _tell(self) -> tuple[str, dict[str, list[int]]]:
         """A text, and what the head should say of it."""
