@@ -38,7 +38,7 @@ AGREE = 10  # steps after which processes look at the clock together
 HELD_OUT = ("toybox-single", "toybox-multi", "toybox-twins")
 
 Say = Callable[[str], None]
-HeldOut = dict[str, tuple[Clips, list[Story]]]
+HeldOut = dict[str, tuple[Clips, Sequence[Story]]]
 
 
 @dataclass(frozen=True)
@@ -253,7 +253,7 @@ def score(folder: Path, held_out: HeldOut, config: WordsConfig, device: torch.de
     return scores
 
 
-def _scenes(config: WordsConfig, processes: Processes) -> tuple[Clips, list[Story], HeldOut]:
+def _scenes(config: WordsConfig, processes: Processes) -> tuple[Clips, Sequence[Story], HeldOut]:
     """Clips and stories, to learn from and held out. The first process makes them, the others wait for them."""
     half = config.evaluate // 2
     held_out = {name: split_seeds(name)[:half] for name in HELD_OUT if half}
@@ -268,7 +268,7 @@ def _scenes(config: WordsConfig, processes: Processes) -> tuple[Clips, list[Stor
     return clips, stories, {name: _scene(*place, config) for name, place in sources.items()}
 
 
-def _scene(source: str, cache: str, config: WordsConfig) -> tuple[Clips, list[Story]]:
+def _scene(source: str, cache: str, config: WordsConfig) -> tuple[Clips, Sequence[Story]]:
     """Clips and stories of a source, made if they are not in the cache yet."""
     devices = list(range(torch.cuda.device_count()))
     clips = make_clips(source, Path(cache), workers=config.workers, gl_devices=devices)

@@ -8,6 +8,7 @@ import multiprocessing
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -104,7 +105,28 @@ def read_story(seed: int, phrasings: int) -> Story:
     return Story(seed, tuple(toys), tuple(tellings))
 
 
-def make_stories(seeds: Sequence[int], path: Path, *, phrasings: int, workers: int = 1) -> list[Story]:
+class Stories(Sequence[Story]):
+    """The stories in a file, read when one is asked for: other processes are handed the path alone."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __len__(self) -> int:
+        return len(self._read)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._read[index]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path}
+
+    @cached_property
+    def _read(self) -> list[Story]:
+        _, *lines = self.path.read_text(encoding="utf-8").splitlines()
+        return [_story(json.loads(line)) for line in lines]
+
+
+def make_stories(seeds: Sequence[int], path: Path, *, phrasings: int, workers: int = 1) -> Stories:
     """The stories of the seeds, from `path` if it holds them already, else written there by `workers` processes.
 
     Raises SampleError for a file of other seeds or phrasings.
@@ -114,10 +136,11 @@ def make_stories(seeds: Sequence[int], path: Path, *, phrasings: int, workers: i
         with new_file(path) as temporary:
             lines = [json.dumps(made_of), *_lines(seeds, phrasings, workers)]
             temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    first, *rest = path.read_text(encoding="utf-8").splitlines()
+    with path.open(encoding="utf-8") as file:
+        first = file.readline().rstrip("\n")
     if json.loads(first) != made_of:
         raise SampleError(f"{path} holds other stories", seen=first, fix="name another cache")
-    return [_story(json.loads(line)) for line in rest]
+    return Stories(path)
 
 
 def texts_of(telling: Telling, kind: str) -> list[tuple[str, tuple[int, ...]]]:
