@@ -52,12 +52,11 @@ class Shape:
     checkpointing: bool = False
 
 
-TOYBOX = Shape("motion", 256, 4, 7, 768, 0, (16, 7, 32, 32), (128, 192), 64)
+TOYBOX = Shape("motion", 256, 4, 7, 768, 0, (16, 7, 32, 32), (128, 192), 128)
 SHAPES = {
     "toybox-motion": TOYBOX,
     "toybox-video": replace(TOYBOX, stage="video", blocks=2),
-    "toybox-motion-2": replace(TOYBOX, heads=2),
-    "toybox-wide": replace(TOYBOX, width=512, heads=8, layers=12, ffn=2048),
+    "toybox-wide": replace(TOYBOX, width=512, heads=8, layers=12, ffn=2048, batch=64),
     "wan-video": Shape("video", 1536, 12, 30, 8960, 10, (16, 21, 60, 104), (512, 4096), 1, checkpointing=True),
     "tiny": Shape("video", 24, 2, 2, 32, 1, (16, 2, 8, 8), (16, 32), 2),
 }

@@ -1,14 +1,16 @@
 """What the VAE learns from: passes over whole clips that are its own, batches, and the losses."""
 
+from unittest.mock import MagicMock
+
 import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKLWan
 
+from throughmask.backbones import backbone, wan_vae
 from throughmask.errors import InvalidValueError
 from throughmask.palette import OURS
 from throughmask.synthetic import make_sample
-from throughmask.train import vae_passes
 from throughmask.train.clips import Clips
 from throughmask.train.vae import (
     Autoencode,
@@ -51,7 +53,7 @@ def test_whole_clips_are_encoded_and_decoded_as_the_vae_does_in_chunks(frames, d
     gradients = []
     for encode, decode in (
         (lambda x: vae.encode(x).latent_dist, lambda z: vae.decode(z).sample),
-        (lambda x: vae_passes.encode(vae, x), lambda z: vae_passes.decode(vae, z).clamp(-1, 1)),
+        (lambda x: wan_vae.encode(vae, x), lambda z: wan_vae.decode(vae, z).clamp(-1, 1)),
     ):
         vae.zero_grad()
         posterior = encode(x)
@@ -62,9 +64,22 @@ def test_whole_clips_are_encoded_and_decoded_as_the_vae_does_in_chunks(frames, d
         torch.testing.assert_close(once, chunks, rtol=1e-9, atol=1e-12)
 
 
+def test_a_backbone_encodes_whole_clips_where_they_are_small(monkeypatch):
+    vae = tiny_vae().float()
+    pixels = torch.randint(0, 256, (2, 9, 16, 16, 3), dtype=torch.uint8)
+    whole = backbone("wan").encode(vae, pixels)
+    in_chunks = MagicMock(wraps=vae.encode)
+    monkeypatch.setattr(vae, "encode", in_chunks)
+    assert torch.equal(backbone("wan").encode(vae, pixels), whole)
+    assert not in_chunks.called
+    monkeypatch.setattr(wan_vae, "MOST", 2 * 9 * 16 * 16 * 8 - 1)
+    torch.testing.assert_close(backbone("wan").encode(vae, pixels), whole)
+    assert in_chunks.called
+
+
 def test_a_vae_of_another_kind_is_refused():
     with pytest.raises(InvalidValueError, match=r"Wan 2\.2"):
-        vae_passes.check_kind(AutoencoderKLWan(base_dim=8, z_dim=4, is_residual=True))
+        wan_vae.check_kind(AutoencoderKLWan(base_dim=8, z_dim=4, is_residual=True))
 
 
 def test_batches_are_pieces_of_the_clips_with_their_ids(clips):

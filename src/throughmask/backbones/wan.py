@@ -30,6 +30,7 @@ from ..nn.guidance import Condition
 from ..nn.layers import RegionCrossAttention, RegionSelfAttention, Rotary, add, sort_rotary
 from ..nn.objective import FlowMatching, Objective
 from ..nn.plan import SortPlan
+from . import wan_vae
 from .layouts import WanLayout
 
 # Wan pads every global prompt to 512 tokens with zeros, and attends to the padding; a tokenizer may say fewer.
@@ -323,7 +324,8 @@ class WanBackbone(WanLayout):
 
     def encode(self, vae: Any, pixels: Tensor) -> Tensor:
         x_BCTHW = pixels.permute(0, 4, 1, 2, 3).to(vae.dtype) / 127.5 - 1
-        latents = vae.encode(x_BCTHW).latent_dist.mode().float()
+        posterior = wan_vae.encode(vae, x_BCTHW) if wan_vae.fits(vae, x_BCTHW) else vae.encode(x_BCTHW).latent_dist
+        latents = posterior.mode().float()
         mean, std = _statistics(vae, latents)
         return (latents - mean) / std
 

@@ -42,7 +42,7 @@ def toybox_words() -> WordsConfig:
     """The bundled text encoder and segmenter, learnt together: what a phrase looks like, and what a text says. For one
     GPU."""
     clips = f"toybox:0..2399,{TWINS}..{TWINS + 599}"
-    return WordsConfig(clips=clips, steps=200_000, absent=0.25, dtype="bfloat16", workers=8)
+    return WordsConfig(clips=clips, steps=200_000, batch=64, texts=128, absent=0.25, dtype="bfloat16", workers=8)
 
 
 def toybox_base() -> StageConfig:

@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from .. import palette
+from ..backbones import wan_vae
 from ..errors import InvalidValueError
 from ..files import new_folder
 from ..nn.statistics import LatentStatistics
-from . import vae_passes
 from .clips import Clips, make_clips
 from .devices import Processes, to_channels_last
 from .state import Average
@@ -113,9 +113,9 @@ class Autoencode(nn.Module):
         self.vae = vae
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        posterior = vae_passes.encode(self.vae, x)
+        posterior = wan_vae.encode(self.vae, x)
         z = posterior.mean + posterior.std * torch.randn_like(posterior.mean)
-        return vae_passes.decode(self.vae, z), posterior.mean, posterior.kl()
+        return wan_vae.decode(self.vae, z), posterior.mean, posterior.kl()
 
 
 class VAELearner:
@@ -344,7 +344,7 @@ def save_vae(vae: AutoencoderKLWan, out: Path, record: dict[str, Any]) -> None:
 def start_vae(config: VAEConfig) -> AutoencoderKLWan:
     if config.init:
         vae = AutoencoderKLWan.from_pretrained(config.init, use_safetensors=True).float()
-        vae_passes.check_kind(vae)
+        wan_vae.check_kind(vae)
         return vae
     patch = 16 >> len(config.dim_mult)  # every level but the last halves the size, patches do the rest of the eighth
     vae = AutoencoderKLWan(

@@ -5,6 +5,7 @@ Clips stay on the device. What is drawn with words takes a CPU longer than a GPU
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -78,7 +79,7 @@ class WordBatches:
             self.draws,
             batch_size=None,
             num_workers=workers,
-            multiprocessing_context="spawn" if workers else None,
+            worker_init_fn=_draw_alone,
             prefetch_factor=4 if workers else None,
             pin_memory=self.device.type == "cuda",
         )
@@ -112,6 +113,10 @@ class WordBatches:
 
     def _to_device(self, parts: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: part.to(self.device, non_blocking=True) for name, part in parts.items()}
+
+
+def _draw_alone(worker: int) -> None:
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one process is one core; a forked tokenizer warns of more
 
 
 class Draws(Dataset[Draw]):

@@ -1,8 +1,8 @@
 """AutoencoderKLWan over a whole clip at once: what it computes chunk by chunk, in a third of the launches at 9 frames.
 
 Its own encode and decode go through a clip in chunks of one latent frame and keep features between them, which bounds
-memory; training keeps every activation anyway. Causal convolutions over the whole clip are the same numbers; only the
-temporal resampling treats the first frame apart.
+memory; a small clip needs no bound, and training keeps every activation anyway. Causal convolutions over the whole clip
+are the same numbers; only the temporal resampling treats the first frame apart.
 """
 
 from __future__ import annotations
@@ -12,9 +12,12 @@ from typing import Any
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import WanResample, patchify, unpatchify
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor
 
 from ..errors import InvalidValueError
+
+MOST = 1 << 28  # numbers in an activation at full size: 1 GiB in float32, of which a pass holds a few
 
 
 def check_kind(vae: Any) -> None:
@@ -23,6 +26,15 @@ def check_kind(vae: Any) -> None:
         raise InvalidValueError("this VAE is of Wan 2.2's kind", fix="training knows the kind of Wan 2.1")
 
 
+def fits(vae: Any, x_BCTHW: Tensor) -> bool:
+    """Whether a whole pass is possible and small enough."""
+    if vae.config.is_residual or vae.use_tiling or vae.use_slicing:
+        return False
+    patch = vae.config.patch_size or 1
+    return x_BCTHW[:, 0].numel() // patch**2 * int(vae.config.base_dim) <= MOST
+
+
+@apply_forward_hook  # a VAE that is offloaded comes to the device first
 def encode(vae: Any, x_BCTHW: Tensor) -> DiagonalGaussianDistribution:
     """As `vae.encode(x).latent_dist`."""
     encoder = vae.encoder
