@@ -23,19 +23,20 @@ AHEAD = 2  # batches that are made while the device computes
 
 
 class Batch(NamedTuple):
-    """clean: B C F Y X, what is to be learnt. time: B. squared_runs: of masked self-attention, for one sample."""
+    """clean: B C F Y X, what is to be learnt. time: B. plan: the backbone's, of the condition's label. squared_runs: of
+    masked self-attention among (the finest) tokens, for one sample."""
 
     clean: Tensor
     time: Tensor
     condition: Condition
-    plan: SortPlan | None
+    plan: Any
     squared_runs: float
 
 
 class Rows(NamedTuple):
     """What a batch is made of, as it was cached: half precision, stills not repeated in time, nothing null yet.
 
-    plan: of the labels with null ones; its run lengths stay on the CPU.
+    plan: the backbone's, of the labels with null ones; run lengths stay on the CPU.
     """
 
     clean: Tensor
@@ -50,7 +51,7 @@ class Rows(NamedTuple):
     sees: Tensor | None = None
     local: Tensor | None = None
     key_mask: Tensor | None = None
-    plan: SortPlan | None = None
+    plan: Any = None
 
     def pinned(self) -> Rows:
         """In memory that a GPU can fetch from while it computes."""
@@ -61,10 +62,25 @@ class Rows(NamedTuple):
 
     def _each(self, move: Callable[[Tensor], Tensor]) -> Rows:
         moved: dict[str, Any] = {name: move(part) for name, part in self._asdict().items() if isinstance(part, Tensor)}
-        if self.plan is not None:
-            parts = ("order", "inverse", "starts", "lengths")
-            moved["plan"] = self.plan._replace(**{name: move(getattr(self.plan, name)) for name in parts})
-        return self._replace(**moved)
+        return self._replace(**moved, plan=_moved(self.plan, move))
+
+
+def _moved(plan: Any, move: Callable[[Tensor], Tensor]) -> Any:
+    """A plan with its tensors moved: a sort plan, or tuples of them and of labels."""
+    if isinstance(plan, SortPlan):
+        parts = ("order", "inverse", "starts", "lengths")
+        return plan._replace(**{name: move(getattr(plan, name)) for name in parts})
+    if isinstance(plan, tuple):
+        parts_moved = [_moved(part, move) for part in plan]
+        return type(plan)(*parts_moved) if hasattr(plan, "_fields") else tuple(parts_moved)
+    return move(plan) if isinstance(plan, Tensor) else plan
+
+
+def _sort_plan(plan: Any) -> SortPlan | None:
+    """The first sort plan in a plan: that of the finest tokens."""
+    if isinstance(plan, tuple) and not isinstance(plan, SortPlan):
+        return next((found for part in plan if (found := _sort_plan(part)) is not None), None)
+    return plan if isinstance(plan, SortPlan) else None
 
 
 class Draws(NamedTuple):
@@ -162,7 +178,8 @@ class Batches:
             regions = (rows.label, rows.sees, rows.local, rows.key_mask)
             condition = join_video(self.recipe, rows.image, rows.motion, rows.text, F, *regions)
         condition = drop(condition, self.empty.to(rows.text.device), image=rows.drop_image, text=rows.drop_text)
-        squared = 0.0 if rows.plan is None else float(rows.plan.runs.clamp(min=0).double().square().sum())
+        plan = _sort_plan(rows.plan)
+        squared = 0.0 if plan is None else float(plan.runs.clamp(min=0).double().square().sum())
         return Batch(rows.clean.float(), rows.time, condition, rows.plan, squared / len(rows.clean))
 
     def _gather(self, draws: Draws, which: slice) -> Rows:
@@ -192,7 +209,7 @@ class Batches:
         rows = rows._replace(motion=read("motion", items, variants))
         if self.recipe.mask_self:
             label = torch.where(rows.drop_image[:, None], -1, read("tokens", items, variants).long())
-            rows = rows._replace(label=label, plan=SortPlan.of(label))
+            rows = rows._replace(label=label, plan=self.backbone.plan(label, tuple(rows.clean.shape[2:])))
         if self.recipe.mask_cross:
             sees = torch.from_numpy(np.unpackbits(read("sees", items, variants).numpy(), axis=-1)).bool()
             seen = sees.flatten(0, 1).any(0).nonzero()

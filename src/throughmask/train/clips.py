@@ -21,7 +21,7 @@ Array = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Clips:
-    """pixels: uint8 N T H W 3; labels: uint8 N T H W; both memory-mapped, read-only."""
+    """pixels: uint8 N T H W 3; labels: uint8 N T H W; both memory-mapped. What is written to them stays in memory."""
 
     pixels: Array
     labels: Array
@@ -32,7 +32,7 @@ class Clips:
     @classmethod
     def load(cls, folder: Path) -> Clips:
         """What `make_clips` wrote."""
-        pixels, labels = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("pixels", "labels"))
+        pixels, labels = (np.load(folder / f"{name}.npy", mmap_mode="c") for name in ("pixels", "labels"))
         return cls(pixels, labels)
 
 

@@ -78,15 +78,16 @@ def make_prompts(
     mark = hashlib.sha256(f"{fingerprint(encoders.text_encoder)} {words} {num_ids}".encode()).hexdigest()[:8]
     folder = cache / f"text-{mark}"
 
-    def encode(prompts: list[str]) -> tuple[Tensor, Tensor]:
-        states, mask = backbone.encode_text(encoders.tokenizer, encoders.text_encoder, prompts)
+    def encode(prompts: list[str], local: bool) -> tuple[Tensor, Tensor]:
+        how = backbone.encode_text if local else backbone.encode_global
+        states, mask = how(encoders.tokenizer, encoders.text_encoder, prompts)
         return states.half().cpu(), mask.cpu()
 
     with torch.no_grad():
         if processes.rank == 0:
             folder.mkdir(exist_ok=True)
             with new_file(folder / "empty.safetensors", force=True) as path:
-                save_file({"states": encode([""])[0][0].contiguous()}, path)
+                save_file({"states": encode([""], False)[0][0].contiguous()}, path)
         processes.wait()
         mine = range(processes.rank, num_shards, processes.world)
         missing = [number for number in mine if not shard_path(folder, number).is_file()]
@@ -151,30 +152,31 @@ def fingerprint(network: Any) -> str:
 
 
 def _encoded(
-    items: Sequence[Sequence[Texts]], num_ids: int, encode: Callable[[list[str]], tuple[Tensor, Tensor]]
+    items: Sequence[Sequence[Texts]], num_ids: int, encode: Callable[[list[str], bool], tuple[Tensor, Tensor]]
 ) -> dict[str, Tensor]:
     """text: encoded prompts one after the other, each once. spans: n P 2+L 2, where each item's prompts start in it
     and how long they are (0: there is none): the prompt, the motion prompt, the local prompts of ids 1 to L."""
     num_phrasings = max(len(item) for item in items)
     spans = torch.zeros(len(items), num_phrasings, 2 + num_ids, 2, dtype=torch.int32)
-    wanted: dict[str, list[tuple[int, int, int]]] = {}
+    wanted: dict[tuple[bool, str], list[tuple[int, int, int]]] = {}  # local or global, for they may be encoded apart
     for row, item in enumerate(items):
         for k, text in enumerate(item):
             prompts = (text.prompt, text.motion_prompt or text.prompt, *(prompt for _, prompt in text.objects))
             for column, prompt in enumerate(prompts):
                 if column >= 2 and not prompt:
                     continue  # an id that this scene does not have
-                wanted.setdefault(prompt, []).append((row, k, column))
+                wanted.setdefault((column >= 2, prompt), []).append((row, k, column))
     pieces, start = [], 0
-    different = list(wanted)
-    for k in range(0, len(different), AT_ONCE):
-        some = different[k : k + AT_ONCE]
-        for prompt, state, kept in zip(some, *encode(some), strict=True):
-            piece = state[kept]
-            for place in wanted[prompt]:
-                spans[place] = torch.tensor([start, len(piece)])
-            pieces.append(piece)
-            start += len(piece)
+    for local in (False, True):
+        different = [prompt for kind, prompt in wanted if kind == local]
+        for k in range(0, len(different), AT_ONCE):
+            some = different[k : k + AT_ONCE]
+            for prompt, state, kept in zip(some, *encode(some, local), strict=True):
+                piece = state[kept]
+                for place in wanted[local, prompt]:
+                    spans[place] = torch.tensor([start, len(piece)])
+                pieces.append(piece)
+                start += len(piece)
     return {"text": torch.cat(pieces), "spans": spans}
 
 

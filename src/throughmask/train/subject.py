@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import diffusers
 import torch
 from torch import Tensor, nn
 
@@ -56,7 +55,9 @@ class Subject:
         denoiser = type(self.denoiser).from_config(self.denoiser.config)
         if self.lora:
             _add_lora(denoiser, self.lora)
-        denoiser.load_state_dict(weights)
+        learnt = dict(denoiser.named_parameters())
+        buffers = {key: value for key, value in denoiser.state_dict().items() if key not in learnt}
+        denoiser.load_state_dict({**buffers, **weights})
         if self.lora:
             denoiser.fuse_lora()
             denoiser.unload_lora()
@@ -137,7 +138,7 @@ def _new_base(config: StageConfig) -> tuple[Backbone, dict[str, Any]]:
 
 
 def _base_pipeline(backbone: Backbone, components: dict[str, Any]) -> Any:
-    return getattr(diffusers, backbone.base_pipelines[0])(**components)
+    return backbone.base_pipeline(components)
 
 
 def _backbone_of(pipeline: Any) -> Backbone:

@@ -219,7 +219,8 @@ def shrunk(clips: Clips, factor: int, device: torch.device) -> tuple[Tensor, Ten
         labels.append(shares.argmax(0).byte())
     if factor > 1:
         return torch.stack(pixels).to(device), torch.stack(labels).to(device)
-    return torch.tensor(clips.pixels, device=device), torch.tensor(clips.labels, device=device)
+    # Not torch.tensor, which reads all of it into memory first.
+    return torch.from_numpy(clips.pixels).to(device), torch.from_numpy(clips.labels).to(device)
 
 
 def roughen(masks: Tensor, generator: torch.Generator) -> Tensor:
