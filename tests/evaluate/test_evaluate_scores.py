@@ -1,6 +1,7 @@
 """From scenes to numbers: an evaluation goes on where it stopped, says what is stale, and prints a table that fits."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -185,6 +186,22 @@ def test_a_limit_takes_scenes_from_all_of_a_split():
         chosen_seeds("toybox-128", 0)
     with pytest.raises(InvalidValueError, match="no such split"):
         chosen_seeds("toybox")
+
+
+def test_parts_of_a_split_share_a_folder_and_make_it_whole(tmp_path, monkeypatch):
+    made = []
+
+    def make(seeds, clip, workers):
+        made.append(list(seeds))
+        return [replace(CASES[7], seed=seed) for seed in seeds]
+
+    monkeypatch.setattr("throughmask.evaluate.benchmark.make_cases", make)
+    options = {"seeds": (0,), "limit": 4, "out": tmp_path, "made_with": {"model": "a"}}
+    for part in ((0, 2), (1, 2), (0, 1)):
+        scores = evaluate_split("toybox-128", ORACLE, part=part, **options)
+    seeds = chosen_seeds("toybox-128", 4)
+    assert made == [[seeds[0], seeds[2]], [seeds[1], seeds[3]], []]
+    assert [scene.scene for scene in scores.scenes] == list(seeds)
 
 
 def test_bad_requests_are_refused_before_a_scene_is_made(tmp_path):

@@ -123,6 +123,7 @@ def models(tmp_path_factory, pipelines):
         (["toybox-128", "--model", "{}/motion"], "not a bundle"),
         (["toybox-128", "--motion", "{}/motion", "--limit", "0"], "at least one"),
         (["toybox-128", "--motion", "{}/motion", "--seeds", "3"], "A..B"),
+        (["toybox-128", "--motion", "{}/motion", "--part", "2/2"], "K below N"),
         (["toybox-128", "--motion", "{}/motion", "--frames", "13", "--size", "40x64"], "multiple"),
         (["toybox-128", "--motion", "{}/motion", "--frames", "13", "--size", "64"], "HxW"),
         (["toybox-128", "--motion", "{}/motion", "--frames", "13", "--steps", "0"], "at least one step"),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import OutputError, SampleError
+from ..errors import InvalidValueError, OutputError, SampleError
 from .generate import Device, Dtype, Guide, Offload, OwnSteps
 from .perceive import Words
 from .requests import parse_options, parse_seeds
@@ -35,6 +35,10 @@ Model = Annotated[
 Motion = Annotated[Path | None, typer.Option(metavar="CKPT", help="The stage that moves; without it only --video.")]
 Video = Annotated[Path | None, typer.Option(metavar="CKPT", help="The stage that renders; without it only --motion.")]
 Limit = Annotated[int | None, typer.Option(metavar="N", help="So many scenes of the split, evenly spaced.")]
+Part = Annotated[
+    str,
+    typer.Option(metavar="K/N", help="Every N-th scene from the K-th on, 0/N the first: processes may share --out."),
+]
 Seeds = Annotated[str, typer.Option(metavar="A..B", help="Of the noise, for each scene.")]
 Other = Annotated[str, typer.Option(metavar="IMAGE,TEXT", help="For the stage that renders, if other scales.")]
 Size = Annotated[str, typer.Option(metavar="HxW", help="Height and width of the scenes, both even.")]
@@ -56,6 +60,7 @@ def evaluate(
     video: Video = None,
     perception: Words = None,
     limit: Limit = None,
+    part: Part = "0/1",
     seeds: Seeds = "0..2",
     steps: OwnSteps = None,
     guidance: Guide = "",
@@ -76,7 +81,7 @@ def evaluate(
     from ..stages.checkpoint import StageInfo
     from ..toybox import prepare_opengl
 
-    numbers = parse_seeds(None, seeds)
+    numbers, share = parse_seeds(None, seeds), _part(part)
     if model is not None:
         motion, video, perception = _bundled(model, motion, video, perception)
     rest = (frames, fps, size, "", device, dtype, offload)
@@ -113,6 +118,7 @@ def evaluate(
             None if perception is None else _tracker(perception, place),
             seeds=numbers,
             limit=limit,
+            part=share,
             clip=clip,
             workers=max(1, (os.cpu_count() or 2) - 1) if workers is None else workers,
             out=out,
@@ -122,6 +128,13 @@ def evaluate(
     paths = {f"{name} model": str(folder) for name, folder in models.items()}
     facts = {"models": paths, **scores.facts, "device": place, "versions": versions()}
     return _answer(replace(scores, facts=facts), out)
+
+
+def _part(text: str) -> tuple[int, int]:
+    first, _, each = text.partition("/")
+    if not (first.isdecimal() and each.isdecimal() and int(first) < int(each)):
+        raise InvalidValueError("part is K/N with K below N", seen=text, fix="such as 0/2 and 1/2")
+    return int(first), int(each)
 
 
 def _bundled(

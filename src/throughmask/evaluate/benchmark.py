@@ -33,6 +33,7 @@ def evaluate_split(
     *,
     seeds: Sequence[int] = (0, 1, 2),
     limit: int | None = None,
+    part: tuple[int, int] = (0, 1),
     clip: Clip | None = None,
     workers: int = 1,
     out: Path | None = None,
@@ -41,14 +42,15 @@ def evaluate_split(
 ) -> Scores:
     """Judge a subject on the scenes of a held-out split, or on `limit` of them, evenly spaced.
 
-    seeds: of noise. workers: processes that make scenes, 0 for none. out: a folder that keeps results and clips as they
-    come; what it holds already, made with the same, is not done again. made_with: what decides the results, such as
-    fingerprints of the models and their options, as plain values; needed with `out`.
+    seeds: of noise. part: k, n for every n-th scene from the k-th on; processes that do a part each may share `out`,
+    and one that does all then finds their results there. workers: processes that make scenes, 0 for none. out: a folder
+    that keeps results and clips as they come; what it holds already, made with the same, is not done again. made_with:
+    what decides the results, such as fingerprints of the models and their options, as plain values; needed with `out`.
 
     Raises InvalidValueError for an unknown split, and for a subject that makes nothing, or things of the wrong size.
     """
     clip = clip or Clip()
-    wanted = chosen_seeds(split, limit)
+    wanted = chosen_seeds(split, limit, part)
     if out is None:
         journal = None
     elif made_with:

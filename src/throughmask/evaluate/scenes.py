@@ -70,17 +70,18 @@ class Clip:
             raise InvalidValueError("scenes last from 1 to 10 seconds and have 9 frames or more", seen=seen, fix=fix)
 
 
-def chosen_seeds(split: str, limit: int | None = None) -> tuple[int, ...]:
+def chosen_seeds(split: str, limit: int | None = None, part: tuple[int, int] = (0, 1)) -> tuple[int, ...]:
     """The seeds of a held-out split, or `limit` of them, evenly spaced, so that each of its parts has its share.
 
-    Raises InvalidValueError for an unknown split or a limit that is not positive.
+    part: k, n for every n-th of those, from the k-th on. Raises InvalidValueError for an unknown split or a limit that
+    is not positive.
     """
     seeds = split_seeds(split)
-    if limit is None or limit >= len(seeds):
-        return seeds
-    if limit < 1:
+    if limit is not None and limit < 1:
         raise InvalidValueError("the limit counts scenes, at least one", seen=limit)
-    return tuple(seeds[k * len(seeds) // limit] for k in range(limit))
+    if limit is not None and limit < len(seeds):
+        seeds = tuple(seeds[k * len(seeds) // limit] for k in range(limit))
+    return seeds[part[0] :: part[1]]
 
 
 def make_case(seed: int, clip: Clip) -> Case:
