@@ -10,13 +10,14 @@ import sys
 import time
 import traceback
 from email.utils import formatdate
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from fake_llm import FakeServer, fails, says, sends
 from PIL import Image
 
-from throughmask.errors import InvalidValueError, ThroughMaskError, ThroughMaskWarning
+from throughmask.errors import DeviceError, InvalidValueError, SampleError, ThroughMaskWarning
 from throughmask.perception.instruct.answer import SCHEMA, AnswerError, reading_of
 from throughmask.perception.instruct.asking import read_with
 from throughmask.perception.instruct.connection import MAX_BYTES, ServerError, endpoint
@@ -571,9 +572,24 @@ class TestLocal:
         with pytest.raises(InvalidValueError, match="too long for the language model"):
             LocalInstruct(str(tiny)).ask([{"role": "user", "content": "x" * 9000}])
 
-    def test_no_such_model(self, tmp_path):
-        with pytest.raises(InvalidValueError, match="cannot be loaded"):
+    def test_no_such_model(self, tiny, tmp_path):
+        with pytest.raises(SampleError, match="is no transformers model"):
             LocalInstruct(str(tmp_path)).read(PROMPT)
+        with pytest.raises(InvalidValueError, match="there is no such model"):
+            LocalInstruct("nowhere").read(PROMPT)
+        for file in tiny.iterdir():
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+        weights = tmp_path / "model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:-400])
+        with pytest.raises(SampleError, match="cannot be loaded"):
+            LocalInstruct(str(tmp_path)).read(PROMPT)
+
+    def test_it_leaves_when_it_shall(self, tiny, monkeypatch):
+        monkeypatch.setattr(LocalInstruct, "_answer", lambda *_: json.dumps(GOOD))
+        for stay in (True, False):
+            language = LocalInstruct(str(tiny), stay=stay)
+            assert names(language.read(PROMPT)) == ["red ball", "dog"]
+            assert (language._loaded is not None) == stay
 
     def test_a_base_model(self, tiny, tmp_path):
         for file in tiny.iterdir():
@@ -585,14 +601,16 @@ class TestLocal:
     def test_a_device_that_is_full(self, tiny, monkeypatch):
         import torch
 
-        def full(*arguments):
-            raise torch.OutOfMemoryError("CUDA out of memory")
-
-        language = LocalInstruct(str(tiny))
-        monkeypatch.setattr(language, "_answer", full)
-        with pytest.raises(ThroughMaskError, match="does not fit the device"):
-            language.read(PROMPT)
-        assert language._loaded is None
+        for error in (
+            torch.OutOfMemoryError("CUDA out of memory"),
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+            MemoryError(),
+        ):
+            language = LocalInstruct(str(tiny))
+            monkeypatch.setattr(language, "_answer", Mock(side_effect=error))
+            with pytest.raises(DeviceError, match="the language model does not fit the device's memory"):
+                language.read(PROMPT)
+            assert language._loaded is None
 
     def test_nothing_heavy_is_loaded_before_it_is_asked(self):
         code = (

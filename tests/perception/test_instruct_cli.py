@@ -80,7 +80,7 @@ def test_a_server_that_refuses_costs_nothing_else(fake, parse, tmp_path):
         (("--language", "openai", "--url", "http://127.0.0.1:9"), "needs --url and --llm"),
         (("--language", "local"), "needs --llm alone"),
         (("--language", "local", "--llm", "x", "--url", "http://127.0.0.1:9"), "needs --llm alone"),
-        (("--language", "local", "--llm", "no/such/folder/here"), "cannot be loaded"),
+        (("--language", "local", "--llm", "no/such/folder/here"), "there is no such model"),
     ],
 )
 def test_options_that_do_not_go_together(parse, tmp_path, monkeypatch, more, problem):

@@ -16,6 +16,7 @@ from transformers.models.sam2_video.processing_sam2_video import Sam2VideoProces
 
 from throughmask import media
 from throughmask.errors import InvalidValueError, SampleError
+from throughmask.perception.instruct.local import LocalInstruct
 from throughmask.perception.language import EnglishRules
 from throughmask.perception.parse import painted_hints, parse_scene, track_video
 from throughmask.perception.real.detect import Detection, Detections, GroundingDino
@@ -26,6 +27,7 @@ from throughmask.perception.real.track import Sam2Tracker, Seed
 from throughmask.perception.real.weights import find_model
 from throughmask.types import Scene, SceneObject, Video
 
+INSTRUCT = "Qwen/Qwen2.5-1.5B-Instruct"  # small enough for a test on a CPU
 SIZE = (75, 101)  # odd, and of no kin to the models' 64 × 64
 RNG = np.random.default_rng(0)
 FRAMES = RNG.integers(0, 256, (12, *SIZE, 3), dtype=np.uint8)
@@ -498,6 +500,35 @@ def test_what_is_lost_and_comes_back_keeps_its_id(monkeypatch):
     assert all(7 in frame for frame in labels)
 
 
+def test_what_the_real_class_holds_for_hidden_has_no_mask_and_keeps_its_id(monkeypatch):
+    """Its own score says whether an object is there; here it says no for longer than the window, of one object."""
+    model = tiny_video_model()
+    hidden, now = range(3, 10), {}
+    forward, single = model.forward, model._run_single_frame_inference
+
+    def at_frame(session, frame, frame_idx):
+        now["frame"] = frame_idx
+        return forward(session, frame=frame, frame_idx=frame_idx)
+
+    def of_object(*arguments, **options):
+        now["object"] = options.get("obj_idx", next((a for a in arguments if isinstance(a, int)), None))
+        return single(*arguments, **options)
+
+    class Score(torch.nn.Module):
+        def forward(self, tokens):
+            away = now["object"] == 1 and now["frame"] in hidden
+            return torch.full((*tokens.shape[:-1], 1), -9.0 if away else 9.0)
+
+    model.mask_decoder.pred_obj_score_head = Score()
+    monkeypatch.setattr(model, "forward", at_frame)
+    monkeypatch.setattr(model, "_run_single_frame_inference", of_object)
+    tracker = Sam2Tracker(model)
+    assert len(hidden) > tracker.window
+    labels = tracker.track(FRAMES, {2: Seed(0, Prompt(mask=MASK)), 7: Seed(0, Prompt(mask=DISC))})
+    assert [7 in frame for frame in labels] == [t not in hidden for t in range(12)]
+    assert all(2 in frame for frame in labels)
+
+
 def test_bfloat16_runs_on_all_kinds_of_prompts():
     picture, video = Sam2(tiny_picture_model().bfloat16()), Sam2Tracker(tiny_video_model().bfloat16())
     prompts = {1: Prompt(mask=MASK), 2: Prompt(box=(40, 30, 90, 70)), 3: Prompt(points=((20, 60, True),))}
@@ -664,16 +695,21 @@ def test_a_download_is_announced_and_offline_is_respected(tmp_path, monkeypatch)
 
 @pytest.mark.weights
 def test_true_weights_on_a_real_clip(assets, request):
+    """The same chain with the true models: an instruct model, Grounding DINO and SAM 2, 5 GB in all."""
     if "weights" not in request.config.getoption("-m"):
-        pytest.skip("it downloads a gigabyte: ask for it with -m weights")
+        pytest.skip("it downloads gigabytes: ask for it with -m weights")
     try:
         perception = RealPerception.load(segmenter="facebook/sam2.1-hiera-tiny")
+        perception.make_ready()
+        find_model(INSTRUCT)
     except SampleError as error:
         pytest.skip(f"the models cannot be had: {error}")
     folder = assets / "videos" / "davis16" / "blackswan"
     frames = media.read_video(folder / "video.mp4").frames[:12]
     truth = np.stack([media.read_labels(folder / "gt_union" / f"{t:05d}.png") for t in range(len(frames))]) > 0
-    parsed = parse_scene(frames[0], "a black swan glides across a calm pond", EnglishRules(), perception)
-    labels = track_video(Video(frames, 24), parsed.scene, perception).labels
-    for t, mask in enumerate(truth):
-        assert ((labels[t] == 1) & mask).sum() > 0.85 * ((labels[t] == 1) | mask).sum()
+    for language in (EnglishRules(), LocalInstruct(INSTRUCT, stay=False)):
+        parsed = parse_scene(frames[0], "A black swan glides across a calm pond.", language, perception)
+        assert [thing.name.split()[-1] for thing in parsed.scene.objects] == ["swan"]
+        labels = track_video(Video(frames, 24), parsed.scene, perception).labels
+        for t, mask in enumerate(truth):
+            assert ((labels[t] == 1) & mask).sum() > 0.85 * ((labels[t] == 1) | mask).sum()

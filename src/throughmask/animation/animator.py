@@ -20,7 +20,7 @@ from .. import media
 from ..errors import InvalidValueError, SampleError, ThroughMaskWarning
 from ..nn.scales import Scales
 from ..perception.language import EnglishRules, Known, Language, Reading
-from ..perception.parse import Box, Parsed, Point, must_name_something, painted_hints, parse_scene
+from ..perception.parse import Box, Hints, Parsed, Perception, Point, must_name_something, named_hints, parse_scene
 from ..stages.bundle import DEFAULT_MODEL, Habits, find_model, stage_folder
 from ..stages.checkpoint import StageInfo, component_folder
 from ..stages.devices import check_names, choose_device, choose_dtype, enough_memory
@@ -29,7 +29,6 @@ from .fitting import fitting_size, read_pixels, resized_scene
 from .result import Animation
 
 if TYPE_CHECKING:
-    from ..perception.toybox import ToyboxPerception
     from ..stages.image_to_motion import Proposal
     from .fitting import Picture
 
@@ -37,13 +36,13 @@ Keep = Callable[[str, Animation], None]
 
 
 class Asked(NamedTuple):
-    """A picture and a prompt, read and checked: pixels H W 3; labels and hints H W or None."""
+    """A picture and a prompt, read and checked: pixels H W 3; labels H W or None."""
 
     pixels: Pixels
     prompt: str
     reading: Reading
     labels: Labels | None
-    hints: Labels | None
+    hints: Hints | None
 
 
 def animate(
@@ -71,6 +70,8 @@ class Animator:
     pixels in the picture's own proportions; any other model is shown the picture's own size. Both to the nearest sides
     that divide by the model's patch, with a notice, and the result has that size. `size` says another one, to which
     the picture is stretched.
+
+    find: makes what finds objects, in place of the model's own segmenter; called when something is to be found.
     """
 
     folder: Path
@@ -81,6 +82,7 @@ class Animator:
     dtype: str = "auto"
     offload: bool = False
     language: Language = field(default_factory=EnglishRules)
+    find: Callable[[], Perception] | None = None
 
     @classmethod
     def load(
@@ -161,6 +163,8 @@ class Animator:
                 self.motion.check(parsed.scene, frames=frames)
                 made = Animation(Sample(parsed.scene), notes=(*notes, *_told(parsed)))
             made = done("parse", made)
+            if self._offloads:
+                self.__dict__.pop("perception", None)  # the stages want its memory
         else:
             made = begun
         scene, motion = made.sample.scene, made.sample.trajectory
@@ -279,8 +283,10 @@ class Animator:
         return self._load("video", "mover")
 
     @cached_property
-    def perception(self) -> ToyboxPerception:
-        """The model's own segmenter. Raises SampleError if it has none."""
+    def perception(self) -> Perception:
+        """What finds objects: what `find` makes, else the model's own segmenter. Raises SampleError if it has none."""
+        if self.find is not None:
+            return self.find()
         if not (self.folder / "segmenter").is_dir():
             fix = "give masks (--masks), or take a bundle with a segmenter"
             raise SampleError("this model cannot find objects in pictures", seen=str(self.folder), fix=fix)
@@ -308,7 +314,7 @@ class Animator:
         if masks is None:
             must_name_something(reading)
         labels = media.read_labels(masks) if isinstance(masks, str | Path) else masks
-        hints = painted_hints(_hw(pixels), [thing.name for thing in reading.objects], boxes, points)
+        hints = named_hints(_hw(pixels), [thing.name for thing in reading.objects], boxes, points)
         return Asked(pixels, prompt, reading, labels, hints)
 
     def _found(self, asked: Asked, size: tuple[int, int]) -> Parsed:

@@ -9,24 +9,35 @@ import hashlib
 import json
 import time
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .. import __version__
-from ..errors import OutputError, ThroughMaskError
+from ..errors import OutputError, SampleError, ThroughMaskError
 from .generate import Device, Dtype, Fps, Frames, Guide, Negative, Offload, OwnSteps, Seed, write_candidates
 from .perceive import (
     Boxes,
+    BoxThreshold,
+    DetectorName,
+    Heard,
     LanguageKind,
     Llm,
     Masks,
     Points,
+    See,
+    Seeing,
+    SegmenterName,
+    TextThreshold,
+    Timeout,
     Url,
     masks_from,
     must_be_one_way,
     open_language,
+    open_perception,
+    parse,
     read_boxes,
     read_points,
 )
@@ -39,13 +50,21 @@ if TYPE_CHECKING:
     from ..animation import Animation, Animator
 
 VERB = "animate"
+# The smallest base for photographs, with the sizes of its parts on the hub in GB: float32, four bytes a parameter.
+PHOTO_BASE = "Wan-AI/Wan2.1-T2V-1.3B-Diffusers"
+PHOTO_PRESET = "wan-1.3b-lora"
+PHOTO_SIZES = {"text encoder": 22.7, "denoiser": 5.7, "VAE": 0.5}
 
 Image = Annotated[Path, typer.Argument(metavar="IMAGE")]
 Prompt = Annotated[str, typer.Option(help="What shall happen, in plain English.")]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="The Sample that is written; one begun goes on.")]
 Model = Annotated[
-    str,
-    typer.Option(metavar="CKPT", help="A bundled model's name, or a folder with both stages in motion/ and video/."),
+    str | None,
+    typer.Option(
+        metavar="CKPT",
+        help="A bundled model's name, or a folder with both stages in motion/ and video/. Default: toybox; with "
+        "--perception real there is none.",
+    ),
 ]
 Seeds = Annotated[
     str, typer.Option(metavar="A..B", help="Candidate motions, in DIR/candidates; the most confident is rendered.")
@@ -62,16 +81,22 @@ def animate(
     image: Image,
     prompt: Prompt,
     out: Out,
-    model: Model = "toybox",
+    model: Model = None,
     seed: Seed = None,
     seeds: Seeds = "",
     pick: Pick = None,
     masks: Masks = None,
     boxes: Boxes = "",
     points: Points = "",
+    perception: See = None,
+    detector: DetectorName = "",
+    segmenter: SegmenterName = "",
+    box_threshold: BoxThreshold = None,
+    text_threshold: TextThreshold = None,
     language: LanguageKind = "rules",
     url: Url = "",
     llm: Llm = "",
+    timeout: Timeout = 120.0,
     steps: OwnSteps = None,
     guidance: Guide = "",
     frames: Frames = None,
@@ -86,15 +111,27 @@ def animate(
     """Animate a picture from a sentence: parse, move and render. Started again, it goes on where it stopped."""
     started = time.perf_counter()
     from ..animation import Animator
+    from ..stages.bundle import DEFAULT_MODEL
 
     must_be_one_way(masks, boxes, points)
+    seeing = Seeing(perception, detector, segmenter, box_threshold, text_threshold, device)
     numbers = parse_seeds(seed, seeds)
+    if model is None and perception == "real":
+        note("No model moves photographs yet: what the prompt names is found and kept, and that is all.")
+        how: dict[str, Any] = {**vars(seeing), "perception": seeing.kind, "masks": masks, "boxes": boxes}
+        how |= {"points": points, "language": language, "url": url, "llm": llm, "timeout": timeout, "force": force}
+        del how["kind"]
+        parse(image, prompt, out, **how)
+        raise no_photo_model(out)
+    model = DEFAULT_MODEL if model is None else model
     rest = (frames, fps, size, negative_prompt, device, dtype, offload)
     moving, rendering = (
         parse_options(find_checkpoint(model, stage), steps, guidance, *rest) for stage in ("motion", "video")
     )
     animator = Animator.load(model, device=device, dtype=dtype, offload=offload)
-    animator.language = open_language(language, url, llm)
+    animator.language = reader = Heard(open_language(language, url, llm, timeout=timeout, device=device, stay=False))
+    if perception is not None:
+        animator.find = partial(open_perception, seeing, surely=not boxes and not points)
     wanted: dict[str, Any] = {"boxes": read_boxes(boxes), "points": read_points(points), "pick": pick}
     wanted |= {"seeds": numbers if seeds else None}
     arguments = {
@@ -102,6 +139,7 @@ def animate(
         "masks": None if masks is None else _content(masks),
         "prompt": prompt,
         "language": llm or language,
+        "perception": seeing.facts() if masks is None else None,
         "model": str(animator.folder.absolute()),
         **wanted,
         "seed": numbers[0],
@@ -116,15 +154,31 @@ def animate(
     with ExitStack() as stack:
         if begun is None:
             folder.open(stack, masks_from(masks, boxes, points), force)
+            if language != "rules" and masks is None:
+                _ = animator.perception  # a language model's answer may cost money: not before all else is there
         try:
             made = animator.animate(image, prompt, **wanted, begun=begun, keep=folder.keep)
         except (KeyboardInterrupt, ThroughMaskError):
             if folder.is_there:
                 again = "the same command without --force" if force else "the same command"
                 note(f"{out} keeps what is done; {again} goes on from there.")
+            else:
+                reader.tell()
             raise
     folder.add_pictures(made)
     return _answer(folder, made, begun)
+
+
+def no_photo_model(out: Path) -> SampleError:
+    """What to train or download so that photographs move, and how large it is."""
+    parts = ", ".join(f"{name} {size:g}" for name, size in PHOTO_SIZES.items())
+    train = f"throughmask train {PHOTO_PRESET} --data SAMPLES --held-out OTHERS --stage"
+    fix = (
+        f"train one on {PHOTO_BASE} ({sum(PHOTO_SIZES.values()):.0f} GB to download: {parts}) with videos and their "
+        f"masks (docs/train.md): {train} motion --out M, the same with video and --out V; then go on from here: "
+        f"throughmask move {out} --model M/model, throughmask render {out} --model V/model"
+    )
+    return SampleError(f"no model for photographs is shipped or published; {out} keeps what was found", fix=fix)
 
 
 class Folder:
@@ -188,7 +242,7 @@ class Folder:
             storage.save_sample(made.sample, self.place)
             seconds = round(sum(made.seconds.values()), 3)
             record: dict[str, Any] = {"prompt": made.sample.scene.prompt, "masks": self.masks}
-            record["language"] = self.arguments["language"]
+            record |= {key: self.arguments[key] for key in ("language", "perception")}
             record |= {"notes": list(made.notes), "throughmask": __version__, "seconds": seconds}
             entry = {"arguments": self.arguments, "throughmask": __version__}
             write_runs(self.place / RUN, {VERB: entry, "parse": record})

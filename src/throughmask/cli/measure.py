@@ -12,7 +12,16 @@ import typer
 
 from .. import __version__
 from ..errors import InvalidValueError, SampleError
-from .perceive import Words, open_perception
+from .generate import Device
+from .perceive import (
+    BoxThreshold,
+    DetectorName,
+    See,
+    Seeing,
+    SegmenterName,
+    TextThreshold,
+    open_perception,
+)
 from .runs import RUN, read_runs, write_runs
 from .samples import Force
 from .shell import Answer, command, note
@@ -31,7 +40,11 @@ def measure(
     against: Annotated[
         Path | None, typer.Option(metavar="SAMPLE", help="Whose masks are asked for; by default DIR's own.")
     ] = None,
-    perception: Words = None,
+    perception: See = None,
+    detector: DetectorName = "",
+    segmenter: SegmenterName = "",
+    box_threshold: BoxThreshold = None,
+    text_threshold: TextThreshold = None,
     masks: Annotated[
         Path | None, typer.Option(metavar="SAMPLE", help="The masks found in the video, by any tracker.")
     ] = None,
@@ -41,6 +54,7 @@ def measure(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE.json", help="All numbers, those of each frame too.")
     ] = None,
+    device: Device = "auto",
     force: Force = False,
 ) -> Answer:
     """Find the objects of a video again: did they follow their masks?
@@ -57,6 +71,7 @@ def measure(
     from ..perception.parse import track_video
     from ..types import Sample
 
+    seeing = Seeing(perception, detector, segmenter, box_threshold, text_threshold, device)
     _check_options(perception, masks, found, out)
     sample = storage.load_sample(source)
     requested = _masks_of(source, sample) if against is None else _masks_like(against, sample)
@@ -74,11 +89,11 @@ def measure(
         kept = None if found is None else places.enter_context(_new_sample(found, (source, against), force))
         if tracked is None:
             assert sample.video is not None
-            tracked = track_video(sample.video, sample.scene, open_perception(perception))
+            tracked = track_video(sample.video, sample.scene, open_perception(seeing, surely=False))
         measured = adherence(requested, tracked, sample.scene)
         facts = {
             **{name: _place(path) for name, path in (("against", against), ("masks", masks))},
-            "perception": _place(perception),
+            "perception": seeing.facts(),
             "throughmask": __version__,
             "seconds": round(time.perf_counter() - started, 3),
         }
@@ -95,7 +110,7 @@ def measure(
     return Answer(data, [title, *_table(measured), *(f"  {path}" for path in files.values())])
 
 
-def _check_options(perception: Path | None, masks: Path | None, found: Path | None, out: Path | None) -> None:
+def _check_options(perception: str | None, masks: Path | None, found: Path | None, out: Path | None) -> None:
     from ..storage import HEADER
 
     if masks is not None and (perception is not None or found is not None):

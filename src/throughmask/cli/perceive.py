@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from .. import __version__
-from ..errors import InvalidValueError, SampleError
+from ..errors import InvalidValueError, SampleError, ThroughMaskError
+from .generate import Device
 from .runs import RUN, read_runs, write_runs
 from .samples import Force
 from .shell import Answer, command, note
 
 if TYPE_CHECKING:
-    from ..perception.language import Language
+    from ..perception.language import Language, Reading
     from ..perception.parse import Box, Parsed, Perception, Point
     from ..types import Scene
 
@@ -27,6 +28,27 @@ Words = Annotated[
         metavar="real|DIR",
         help="What finds objects: real (Grounding DINO, SAM 2), or what train toybox-words made. Default: the bundled.",
     ),
+]
+See = Annotated[
+    str | None,
+    typer.Option(
+        "--perception",
+        metavar="toybox|real|DIR",
+        help="What finds objects: toybox (the bundled model's, and the default), real (photographs: Grounding DINO and "
+        "SAM 2), or a folder that train toybox-words made.",
+    ),
+]
+DetectorName = Annotated[
+    str, typer.Option("--detector", metavar="NAME", help="With real: a Grounding DINO, by hub id or folder.")
+]
+SegmenterName = Annotated[
+    str, typer.Option("--segmenter", metavar="NAME", help="With real: a SAM 2, by hub id or folder.")
+]
+BoxThreshold = Annotated[
+    float | None, typer.Option(help="With real: how surely a phrase must be seen in a box, 0 to 1 (0.25).")
+]
+TextThreshold = Annotated[
+    float | None, typer.Option(help="With real: how surely the phrase's noun must be seen there, 0 to 1 (0.25).")
 ]
 Masks = Annotated[
     Path | None, typer.Option(metavar="PNG", help="Indexed PNG: id k is the k-th object that the prompt names.")
@@ -45,11 +67,51 @@ Url = Annotated[str, typer.Option(help="Of the server; its key is read from OPEN
 Llm = Annotated[
     str, typer.Option(metavar="NAME", help="What the server calls its model; a folder or hub id with local.")
 ]
+Timeout = Annotated[float, typer.Option(metavar="SECONDS", help="Of the server, for one answer.")]
 
 
 def add_to(app: typer.Typer) -> None:
     command(app, "parse")(parse)
     command(app, "track")(track)
+
+
+@dataclass(frozen=True)
+class Seeing:
+    """What finds objects, as it was asked for: `kind` is a word, or a folder. Checked before anything is loaded."""
+
+    kind: str | None = None
+    detector: str = ""
+    segmenter: str = ""
+    box_threshold: float | None = None
+    text_threshold: float | None = None
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        from ..stages.devices import check_names
+
+        check_names(self.device, "auto")
+        own = ("detector", "segmenter", "box_threshold", "text_threshold")
+        given = {name: value for name in own if (value := getattr(self, name)) not in (None, "")}
+        if given and self.kind != "real":
+            words = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+            raise InvalidValueError(f"only --perception real takes {words}", seen=f"--perception {self.kind}")
+        for name in ("box_threshold", "text_threshold"):
+            if not 0 <= given.get(name, 0) <= 1:
+                raise InvalidValueError(f"the {name.replace('_', ' ')} is from 0 to 1", seen=given[name])
+
+    def facts(self) -> dict[str, Any] | None:
+        """For run.json. None: what comes with the model."""
+        if self.kind != "real":
+            return None if self.kind is None else {"kind": self.kind}
+        from ..perception.real.weights import GROUNDING_DINO, SAM2, THRESHOLD
+
+        return {
+            "kind": "real",
+            "detector": self.detector or GROUNDING_DINO,
+            "segmenter": self.segmenter or SAM2,
+            "box_threshold": THRESHOLD if self.box_threshold is None else self.box_threshold,
+            "text_threshold": THRESHOLD if self.text_threshold is None else self.text_threshold,
+        }
 
 
 def parse(
@@ -59,36 +121,54 @@ def parse(
     masks: Masks = None,
     boxes: Boxes = "",
     points: Points = "",
-    perception: Words = None,
+    perception: See = None,
+    detector: DetectorName = "",
+    segmenter: SegmenterName = "",
+    box_threshold: BoxThreshold = None,
+    text_threshold: TextThreshold = None,
     language: LanguageKind = "rules",
     url: Url = "",
     llm: Llm = "",
+    timeout: Timeout = 120.0,
     strip: Annotated[bool, typer.Option("--strip", help="A motion prompt without attributes, as the paper's.")] = False,
+    device: Device = "auto",
     force: Force = False,
 ) -> Answer:
     """Read a picture and a sentence: who moves, how, and where it is."""
     started = time.perf_counter()
     from .. import media
     from ..perception.language import Known
-    from ..perception.parse import painted_hints, parse_scene
+    from ..perception.parse import must_name_something, named_hints, parse_scene
     from ..storage import new_sample_folder, save_sample
     from ..types import Sample
 
     must_be_one_way(masks, boxes, points)
+    seeing = Seeing(perception, detector, segmenter, box_threshold, text_threshold, device)
     areas, dots = read_boxes(boxes), read_points(points)
-    reader, pixels = open_language(language, url, llm, strip=strip), media.read_image(image)
+    reader = Heard(open_language(language, url, llm, strip=strip, timeout=timeout, device=device, stay=False))
+    pixels = media.read_image(image)
     given = None if masks is None else media.read_labels(masks)
-    reading = reader.read(prompt)
-    names = [thing.name for thing in reading.objects]
-    hints = painted_hints((pixels.shape[0], pixels.shape[1]), names, areas, dots)
     with new_sample_folder(out, force=force) as folder:
-        seer = None if given is not None else open_perception(perception)
-        parsed = parse_scene(pixels, prompt, Known(reading), seer, masks=given, hints=hints)
+        seer = None
+        if given is None and language != "rules":  # an answer may cost money: not before all else is known to be there
+            seer = open_perception(seeing, surely=not areas and not dots)
+        reading = reader.read(prompt)
+        names = [thing.name for thing in reading.objects]
+        hints = named_hints((pixels.shape[0], pixels.shape[1]), names, areas, dots)
+        if given is None and seer is None:
+            must_name_something(reading)
+            seer = open_perception(seeing, surely=not areas and not dots)
+        try:
+            parsed = parse_scene(pixels, prompt, Known(reading), seer, masks=given, hints=hints)
+        except ThroughMaskError:
+            reader.tell()
+            raise
         save_sample(Sample(parsed.scene), folder)
         record = {
             "prompt": prompt,
             "language": llm or language,
             "masks": masks_from(masks, boxes, points),
+            "perception": seeing.facts() if given is None else None,
             "unused": list(parsed.unused),
             "throughmask": __version__,
             "seconds": round(time.perf_counter() - started, 3),
@@ -101,10 +181,15 @@ def track(
     video: Annotated[Path, typer.Argument(metavar="VIDEO")],
     scene: Annotated[Path, typer.Option(metavar="DIR", help="A Sample whose objects are followed.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The Sample that is written.")],
-    perception: Words = None,
+    perception: See = None,
+    detector: DetectorName = "",
+    segmenter: SegmenterName = "",
+    box_threshold: BoxThreshold = None,
+    text_threshold: TextThreshold = None,
     free: Annotated[
         bool, typer.Option("--free", help="Find the objects in frame 0 too; do not start from the Sample's masks.")
     ] = False,
+    device: Device = "auto",
     force: Force = False,
 ) -> Answer:
     """Follow the objects of a Sample through a video."""
@@ -113,16 +198,17 @@ def track(
     from ..perception.parse import track_video
     from ..types import Sample
 
+    seeing = Seeing(perception, detector, segmenter, box_threshold, text_threshold, device)
     sample, pixels = storage.load_sample(scene), media.read_video(video)
-    seer = open_perception(perception)
     with storage.new_sample_folder(out, force=force) as folder:
+        seer = open_perception(seeing, surely=free)
         trajectory = track_video(pixels, sample.scene, seer, from_scene=not free)
         seen: Scene = sample.scene
         if free:
             seen = replace(seen, image=pixels.frames[0], labels=trajectory.labels[0])
         storage.save_sample(Sample(seen, trajectory, pixels, sample.origin), folder)
         seconds = round(time.perf_counter() - started, 3)
-        record = {"video": video.name, "throughmask": __version__, "seconds": seconds}
+        record = {"video": video.name, "perception": seeing.facts(), "throughmask": __version__, "seconds": seconds}
         earlier = {verb: run for verb, run in read_runs(scene).items() if verb != "measure"}  # of another video
         write_runs(folder / RUN, {**earlier, "track": record})
     shares = {thing.name: float((trajectory.labels == thing.id).any((1, 2)).mean()) for thing in seen.objects}
@@ -131,8 +217,20 @@ def track(
     return Answer({"path": str(out), "frames": len(trajectory), "seen": shares, "seconds": seconds}, lines)
 
 
-def open_language(kind: str, url: str, llm: str, *, strip: bool = False) -> Language:
-    """What reads prompts. Raises InvalidValueError for options that do not go together; nothing is loaded yet."""
+def open_language(
+    kind: str,
+    url: str,
+    llm: str,
+    *,
+    strip: bool = False,
+    timeout: float = 120.0,
+    device: str = "auto",
+    stay: bool = True,
+) -> Language:
+    """What reads prompts. stay: a model here stays in memory for more of them.
+
+    Raises InvalidValueError for options that do not go together; nothing is loaded yet.
+    """
     if kind == "rules":
         if url or llm:
             fix = "add --language openai (or local), or leave them out"
@@ -146,29 +244,57 @@ def open_language(kind: str, url: str, llm: str, *, strip: bool = False) -> Lang
     if kind == "openai":
         from ..perception.instruct.server import InstructServer
 
-        return InstructServer(url, llm, strip_attributes=strip)
+        return InstructServer(url, llm, strip_attributes=strip, timeout=timeout)
     from ..perception.instruct.local import LocalInstruct
     from ..stages.devices import choose_device, choose_dtype
 
-    device = choose_device("auto")
-    return LocalInstruct(llm, device, choose_dtype("auto", device), strip_attributes=strip)
+    place = choose_device(device)
+    dtype = choose_dtype("auto", place)
+    return LocalInstruct(llm, place, dtype, strip_attributes=strip, stay=stay, say=note)
 
 
-def open_perception(folder: Path | None) -> Perception:
-    """What finds objects: "real", or the folder's, else the bundled model's.
+@dataclass
+class Heard:
+    """A Language that remembers what it read."""
 
-    Raises InvalidValueError if there is neither, SampleError for a folder or a hub that does not have it.
+    language: Language
+    reading: Reading | None = None
+
+    def read(self, prompt: str) -> Reading:
+        self.reading = self.language.read(prompt)
+        return self.reading
+
+    def tell(self) -> None:
+        """What a language model read is not lost if its objects cannot be found. The rules read again for nothing."""
+        from ..perception.language import EnglishRules
+
+        if self.reading is not None and self.reading.objects and not isinstance(self.language, EnglishRules):
+            names = ", ".join(f"{k} {thing.name}" for k, thing in enumerate(self.reading.objects, 1))
+            note(f"The prompt was read: {names}. Masks with these ids, boxes or points make the search needless.")
+
+
+def open_perception(seeing: Seeing | Path | None, *, surely: bool = True) -> Perception:
+    """What finds objects, or a word or folder for it. surely: something will be looked for, so that what that takes is
+    loaded now.
+
+    Raises InvalidValueError if there is nothing, SampleError for a folder or a hub that does not have it, DeviceError
+    for a device that is not there or too small.
     """
-    if folder == Path("real"):
+    from ..stages.devices import choose_device, choose_dtype
+
+    seeing = seeing if isinstance(seeing, Seeing) else Seeing(None if seeing is None else str(seeing))
+    place = choose_device(seeing.device)
+    if seeing.kind == "real":
         from ..perception.real.perception import RealPerception
-        from ..stages.devices import choose_device, choose_dtype, enough_memory
         from ..stages.pipeline import hide_loading_bars
 
         hide_loading_bars()
-        device = choose_device("auto")
-        with enough_memory():
-            return RealPerception.load(device=device, dtype=choose_dtype("auto", device), say=note)
-    if folder is None:
+        facts = {name: value for name, value in (seeing.facts() or {}).items() if name != "kind"}
+        seer = RealPerception.load(**facts, device=place, dtype=choose_dtype("auto", place), say=note)
+        if surely:
+            seer.make_ready()
+        return seer
+    if seeing.kind is None or seeing.kind == "toybox":
         from ..stages.bundle import bundled
 
         try:
@@ -176,17 +302,22 @@ def open_perception(folder: Path | None) -> Perception:
         except SampleError:
             fix = "give --masks, or --perception with a folder made by throughmask train toybox-words"
             raise InvalidValueError("finding objects needs a segmenter", fix=fix) from None
+    else:
+        folder = Path(seeing.kind)
     missing = [part for part in ("tokenizer", "text_encoder", "segmenter") if not (folder / part).is_dir()]
     if missing:
-        fix = "give a folder made by throughmask train toybox-words"
+        fix = "give a folder made by throughmask train toybox-words, or real for photographs"
         raise SampleError(f"{folder} is no segmenter: it lacks {', '.join(missing)}", fix=fix)
     from ..perception.toybox import ToyboxPerception
 
-    return ToyboxPerception.load(folder)
+    toys = ToyboxPerception.load(folder)
+    toys.text.encoder.to(place)
+    toys.segmenter.to(place)
+    return toys
 
 
 def read_boxes(text: str) -> list[tuple[str, Box]]:
-    """ "red ball=0,10,50,60; blue block=...": a name is one that the prompt has, or its number."""
+    """ "red ball=0,10,50,60; blue block=...": a name is one that the prompt has, or an object's number."""
     found = _named_numbers(text, 4, "a box is written NAME=left,top,right,bottom")
     return [(name, (values[0], values[1], values[2], values[3])) for name, values in found]
 

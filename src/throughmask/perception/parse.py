@@ -7,12 +7,13 @@ decided here and nowhere else.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
 from ..errors import InvalidValueError
-from ..types import Labels, MaskTrajectory, Pixels, Scene, SceneObject, Video, present_ids
+from ..types import MAX_OBJECTS, Labels, MaskTrajectory, Pixels, Scene, SceneObject, Video, present_ids
 from .language import Language, Reading
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels, the last two excluded
@@ -33,6 +34,28 @@ class Perception(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Hints:
+    """Boxes and points that a person gave, each with the id of its object. See painted_boxes, painted_points."""
+
+    boxes: tuple[tuple[int, Box], ...] = ()
+    points: tuple[tuple[int, Point], ...] = ()
+
+    def painted(self, size: tuple[int, int]) -> Labels:
+        """As labels H W, points on top. Raises InvalidValueError for what is not in a picture of that size."""
+        labels, dots = painted_boxes(size, self.boxes), painted_points(size, self.points)
+        return np.where(dots > 0, dots, labels)
+
+
+@runtime_checkable
+class TakesHints(Protocol):
+    """A Perception that takes boxes and points as they were given, where others are shown them painted."""
+
+    def segment_hinted(self, image: Pixels, phrases: Mapping[int, str], hints: Hints) -> Labels:
+        """As Perception.segment."""
+        ...
+
+
 class Parsed(NamedTuple):
     """A Scene, and what a person should know of it: spans of the prompt that were not used, guesses, and the names of
     objects that are not in the picture because they are said to enter it."""
@@ -50,19 +73,19 @@ def parse_scene(
     perception: Perception | None = None,
     *,
     masks: Labels | None = None,
-    hints: Labels | None = None,
+    hints: Labels | Hints | None = None,
 ) -> Parsed:
     """The Scene of a picture and a prompt. Id k is the k-th object that the prompt names.
 
-    masks: given labels H W, which replace segmentation; ids beyond those named become unnamed objects. hints: see
-    Perception. Raises InvalidValueError if the prompt names nothing, masks are of another size, or an object is not
-    found that is not said to enter the frame.
+    masks: given labels H W, which replace segmentation. hints: boxes and points, or labels as Perception takes them.
+    Ids of either beyond those named become unnamed objects. Raises InvalidValueError if the prompt names nothing, masks
+    are of another size, or an object is not found that is not said to enter the frame.
     """
     reading = language.read(prompt)
     if masks is None:
         must_name_something(reading)
         assert perception is not None
-        masks = perception.segment(image, _phrases(reading), hints)
+        masks = _segmented(perception, image, _phrases(reading), hints)
     elif masks.shape != image.shape[:2]:
         seen = f"{masks.shape[0]}×{masks.shape[1]}, not {image.shape[0]}×{image.shape[1]}"
         raise InvalidValueError("the masks have another size than the picture", seen=seen)
@@ -131,30 +154,57 @@ def painted_points(size: tuple[int, int], points: Sequence[tuple[int, Point]]) -
     return labels
 
 
+def named_hints(
+    size: tuple[int, int],
+    names: Sequence[str],
+    boxes: Sequence[tuple[str | int, Box]] = (),
+    points: Sequence[tuple[str | int, Point]] = (),
+) -> Hints | None:
+    """Boxes and points, each with the name of an object or its number; None where there are neither.
+
+    Numbers count the names from 1; higher ones are of objects without a name. Raises InvalidValueError for a name that
+    the prompt does not have, or what is not in a picture of that size.
+    """
+    if not boxes and not points:
+        return None
+    hints = Hints(
+        tuple((_number(name, names), box) for name, box in boxes),
+        tuple((_number(name, names), point) for name, point in points),
+    )
+    hints.painted(size)
+    return hints
+
+
 def painted_hints(
     size: tuple[int, int],
     names: Sequence[str],
     boxes: Sequence[tuple[str | int, Box]] = (),
     points: Sequence[tuple[str | int, Point]] = (),
 ) -> Labels | None:
-    """Boxes and points, each with the name of an object or its number in `names`, as one label map, points on top.
-
-    None where there are neither. Raises InvalidValueError for a name that the prompt does not have.
-    """
-    if not boxes and not points:
-        return None
-    labels = painted_boxes(size, [(_number(name, names), box) for name, box in boxes])
-    dots = painted_points(size, [(_number(name, names), point) for name, point in points])
-    return np.where(dots > 0, dots, labels)
+    """`named_hints` as one label map."""
+    hints = named_hints(size, names, boxes, points)
+    return None if hints is None else hints.painted(size)
 
 
 def _number(name: str | int, names: Sequence[str]) -> int:
     text = str(name).strip().lower()
     if text in names:
         return list(names).index(text) + 1
-    if text.isdecimal() and 1 <= int(text) <= len(names):
+    if text.isdecimal() and 1 <= int(text) <= MAX_OBJECTS:
         return int(text)
     raise InvalidValueError("the prompt names no such object", seen=text, fix=f"named: {', '.join(names)}")
+
+
+def _segmented(
+    perception: Perception, image: Pixels, phrases: Mapping[int, str], hints: Labels | Hints | None
+) -> Labels:
+    if not isinstance(hints, Hints):
+        return perception.segment(image, phrases, hints)
+    unnamed = {id for id, _ in (*hints.boxes, *hints.points)} - set(phrases)
+    phrases = {**phrases, **dict.fromkeys(sorted(unnamed), UNNAMED.name)}
+    if isinstance(perception, TakesHints):
+        return perception.segment_hinted(image, phrases, hints)
+    return perception.segment(image, phrases, hints.painted((image.shape[0], image.shape[1])))
 
 
 def _phrases(reading: Reading) -> dict[int, str]:

@@ -6,16 +6,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...errors import DeviceError, InvalidValueError
+from ...hub import Say
 from ..language import Reading
+from ..real.weights import enough_memory, find_model, load_whole, loading, silent
 from .asking import read_with
 from .prompts import Message
 
 
 @dataclass(eq=False)
 class LocalInstruct:
-    """The Language that asks a model in memory. It is loaded when the first prompt is read, and lives as long as this.
+    """The Language that asks a model in memory, which is loaded when the first prompt is read.
 
-    model: a folder, or a name on the hub. device and dtype: as torch names them. max_new_tokens: the longest answer.
+    model: a folder, or a name on the hub, downloaded if need be; `say` hears how much before it comes. device and
+    dtype: as torch names them. max_new_tokens: the longest answer. stay: keep the model in memory for more prompts.
     """
 
     model: str
@@ -23,41 +26,41 @@ class LocalInstruct:
     dtype: str = "float32"
     max_new_tokens: int = 2048
     strip_attributes: bool = False
+    stay: bool = True
+    say: Say = field(default=silent, repr=False)
     _loaded: tuple[Any, Any] | None = field(default=None, init=False, repr=False)
 
     def read(self, prompt: str) -> Reading:
-        """See `read_with`. Raises InvalidValueError for a model that cannot be asked, DeviceError for a full device."""
-        return read_with(self.ask, prompt, strip_attributes=self.strip_attributes)
+        """See `read_with`. Raises SampleError too, for a model that cannot be had or is damaged, InvalidValueError for
+        one that cannot be asked, and DeviceError for one that does not fit the device."""
+        try:
+            return read_with(self.ask, prompt, strip_attributes=self.strip_attributes)
+        finally:
+            if not self.stay:
+                self._loaded = None
 
     def ask(self, messages: list[Message]) -> str:
         """The text of the model's answer."""
         import torch
 
         try:
-            self._loaded = self._loaded or self._load()
-            with torch.inference_mode():
+            with enough_memory("the language model", self.device), torch.inference_mode():
+                self._loaded = self._loaded or self._load()
                 return self._answer(*self._loaded, messages)
-        except (torch.OutOfMemoryError, MemoryError) as error:
+        except DeviceError:
             self._loaded = None
-            fix = "take a smaller one, bfloat16, or a server"
-            raise DeviceError("the language model does not fit the device", seen=self.device, fix=fix) from error
+            raise
 
     def _load(self) -> tuple[Any, Any]:
-        from safetensors import SafetensorError
+        folder = find_model(self.model, say=self.say)
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(self.model)
-            if tokenizer.chat_template is None:
-                fix = "take an instruct model: the base models answer nothing"
-                raise InvalidValueError("the language model has no chat template", seen=self.model, fix=fix)
-            model = AutoModelForCausalLM.from_pretrained(self.model, dtype=self.dtype)
-        except InvalidValueError:
-            raise
-        except (OSError, ValueError, ImportError, SafetensorError) as error:
-            fix = f"is {self.model} a whole folder, or a name on a hub that can be reached?"
-            raise InvalidValueError("the language model cannot be loaded", seen=str(error), fix=fix) from error
-        return tokenizer, model.to(self.device).eval()
+        with loading(folder):
+            tokenizer = AutoTokenizer.from_pretrained(folder)
+        if tokenizer.chat_template is None:
+            fix = "take an instruct model: the base models answer nothing"
+            raise InvalidValueError("the language model has no chat template", seen=self.model, fix=fix)
+        return tokenizer, load_whole(AutoModelForCausalLM, folder, self.device, dtype=self.dtype)
 
     def _answer(self, tokenizer: Any, model: Any, messages: list[Message]) -> str:
         # The last option is for templates of models that else think aloud first.

@@ -5,19 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from PIL import Image
 
-from ...errors import InvalidValueError
+from ...errors import InvalidValueError, SampleError
 from ...hub import Say
 from ...types import Pixels
 from .matching import Candidate, Corners, allot, split_place
-from .weights import find_model, load_whole, silent
-
-GROUNDING_DINO = "IDEA-Research/grounding-dino-base"
+from .weights import GROUNDING_DINO as GROUNDING_DINO
+from .weights import THRESHOLD, enough_memory, find_model, load_whole, loading, silent
 
 _TAIL = re.compile(r" (?:of|on|in|at|with|by|near|under|behind|beside|from|to) ")
 
@@ -60,8 +60,8 @@ class GroundingDino:
     model: Any
     tokenizer: Any
     image_processor: Any
-    box_threshold: float = 0.25
-    text_threshold: float = 0.25
+    box_threshold: float = THRESHOLD
+    text_threshold: float = THRESHOLD
     name: str = ""
 
     def __post_init__(self) -> None:
@@ -75,18 +75,24 @@ class GroundingDino:
         name: str = GROUNDING_DINO,
         *,
         device: str = "cpu",
-        box_threshold: float = 0.25,
-        text_threshold: float = 0.25,
+        box_threshold: float = THRESHOLD,
+        text_threshold: float = THRESHOLD,
         say: Say = silent,
     ) -> GroundingDino:
-        """A hub id or a folder, in float32: a bfloat16 tells places apart to 1/256 only. Raises as find_model does."""
+        """A hub id or a folder, in float32: a bfloat16 tells places apart to 1/256 only.
+
+        Raises as find_model and load_whole do.
+        """
         cls(None, None, None, box_threshold, text_threshold)
         folder = find_model(name, ["grounding-dino"], say=say)
         from transformers import AutoTokenizer, GroundingDinoForObjectDetection, GroundingDinoImageProcessorPil
 
-        model = load_whole(GroundingDinoForObjectDetection, folder, dtype=torch.float32).to(device)
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        image_processor = GroundingDinoImageProcessorPil.from_pretrained(folder)
+        with loading(folder):
+            tokenizer = AutoTokenizer.from_pretrained(folder)
+            image_processor = GroundingDinoImageProcessorPil.from_pretrained(folder)
+        if tokenizer.convert_tokens_to_ids(".") in (None, tokenizer.unk_token_id):  # transformers makes an empty one
+            raise SampleError(f"{name} lacks its tokenizer", fix="copy the whole folder again, or download it again")
+        model = load_whole(GroundingDinoForObjectDetection, folder, device, dtype=torch.float32)
         return cls(model, tokenizer, image_processor, box_threshold, text_threshold, name)
 
     @property
@@ -94,13 +100,15 @@ class GroundingDino:
         return {"model": self.name, "box_threshold": self.box_threshold, "text_threshold": self.text_threshold}
 
     def detect(self, image: Pixels, phrases: Mapping[int, str]) -> Detections:
+        """Raises DeviceError if the device's memory does not suffice."""
         seen = self.image_processor(images=Image.fromarray(np.ascontiguousarray(image)), return_tensors="pt")
         size = (image.shape[0], image.shape[1])
         nouns = {id: split_place(phrase)[0] for id, phrase in phrases.items()}
         candidates: dict[str, list[Candidate]] = {}
         best: dict[str, float] = {}
         for noun in dict.fromkeys(nouns.values()):
-            candidates[noun], best[noun] = self._candidates(seen, noun, size)
+            with enough_memory("Grounding DINO", self.model.device):
+                candidates[noun], best[noun] = self._candidates(seen, noun, size)
         boxes = allot(phrases, candidates, size)
         missed = {
             id: f"{phrases[id]!r}: what fits it is another object"
@@ -133,6 +141,33 @@ class GroundingDino:
         kept = whole & (score > self.box_threshold) & (sure > self.text_threshold)
         rows = zip(boxes[kept].tolist(), score[kept].tolist(), fit[kept].tolist(), strict=True)
         return [Candidate((b[0], b[1], b[2], b[3]), s, f) for b, s, f in rows], float(score.max())
+
+
+@dataclass(eq=False)
+class WhenAsked:
+    """GroundingDino.load, put off until something is looked for: boxes, points or masks may make it needless."""
+
+    name: str = GROUNDING_DINO
+    device: str = "cpu"
+    box_threshold: float = THRESHOLD
+    text_threshold: float = THRESHOLD
+    say: Say = silent
+
+    def __post_init__(self) -> None:
+        GroundingDino(None, None, None, self.box_threshold, self.text_threshold)  # refuses wrong thresholds now
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"model": self.name, "box_threshold": self.box_threshold, "text_threshold": self.text_threshold}
+
+    def detect(self, image: Pixels, phrases: Mapping[int, str]) -> Detections:
+        """Raises as `GroundingDino.load` does, too."""
+        return self.loaded.detect(image, phrases)
+
+    @cached_property
+    def loaded(self) -> GroundingDino:
+        thresholds = {"box_threshold": self.box_threshold, "text_threshold": self.text_threshold}
+        return GroundingDino.load(self.name, device=self.device, say=self.say, **thresholds)
 
 
 def _head(phrase: str) -> tuple[int, int]:

@@ -9,13 +9,14 @@ from typing import Any
 import torch
 
 from ...connected import connected_regions
+from ...errors import InvalidValueError, ThroughMaskError
 from ...hub import Say
 from ...types import Labels, Pixels, present_ids
-from ..parse import DISC
-from .detect import GROUNDING_DINO, Detector, GroundingDino
-from .segment import SAM2, Prompt, Sam2, bounds
+from ..parse import DISC, Hints
+from .detect import Detection, Detector, WhenAsked
+from .segment import Prompt, Sam2, bounds
 from .track import Sam2Tracker, Seed
-from .weights import find_model, load_whole, silent
+from .weights import GROUNDING_DINO, SAM2, THRESHOLD, enough_memory, find_model, load_whole, silent
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,37 +42,61 @@ class RealPerception:
         *,
         device: str = "cpu",
         dtype: str = "float32",
-        box_threshold: float = 0.25,
-        text_threshold: float = 0.25,
+        box_threshold: float = THRESHOLD,
+        text_threshold: float = THRESHOLD,
         say: Say = silent,
     ) -> RealPerception:
         """Models by hub id or folder, downloaded if need be; `say` hears how much before it comes.
 
-        detector: or one that is ready. device: one that is there. dtype: of SAM 2, float32, bfloat16 or float16.
-        Raises InvalidValueError for impossible names or thresholds, SampleError for models that cannot be had.
-        """
-        folder = find_model(segmenter, ["sam2_video"], say=say)
-        if isinstance(detector, str):
-            detector = GroundingDino.load(
-                detector, device=device, box_threshold=box_threshold, text_threshold=text_threshold, say=say
-            )
-        from transformers import Sam2Model, Sam2VideoModel
+        detector: or one that is ready; by name it is found and loaded when it is first asked, for where boxes, points
+        or masks are given it may never be. device: one that is there. dtype: of SAM 2, float32, bfloat16 or float16.
 
-        video = load_whole(Sam2VideoModel, folder, dtype=getattr(torch, dtype))
-        picture = load_whole(Sam2Model, folder, dtype=getattr(torch, dtype))
+        Raises InvalidValueError for impossible names or thresholds, SampleError for models that cannot be had,
+        DeviceError for a device that is too small.
+        """
+        if isinstance(detector, str):
+            detector = WhenAsked(detector, device, box_threshold, text_threshold, say)
+        folder = find_model(segmenter, ["sam2_video"], say=say)
+        from transformers import Sam2Model, Sam2VideoModel
+        from transformers.utils import logging
+
+        video = load_whole(Sam2VideoModel, folder, device, dtype=getattr(torch, dtype))
+        loud = logging.get_verbosity()
+        logging.set_verbosity_error()  # one file serves both classes, which it would warn of
+        try:
+            picture = load_whole(Sam2Model, folder, dtype=getattr(torch, dtype))
+        finally:
+            logging.set_verbosity(loud)
         picture.vision_encoder = video.vision_encoder  # nine tenths of the weights, once
-        return cls(detector, Sam2(picture.to(device)), Sam2Tracker(video.to(device)), segmenter, say=say)
+        with enough_memory("SAM 2", device):
+            return cls(detector, Sam2(picture.to(device)), Sam2Tracker(video), segmenter, say=say)
+
+    def make_ready(self) -> None:
+        """Load the detector, if it is not there yet. Raises as `load` does."""
+        if isinstance(self.detector, WhenAsked):
+            _ = self.detector.loaded
 
     @property
     def settings(self) -> dict[str, Any]:
         return {"detector": self.detector.settings, "segmenter": self.segmenter_name, "look_every": self.look_every}
 
     def segment(self, image: Pixels, phrases: Mapping[int, str], hints: Labels | None = None) -> Labels:
-        prompts = {} if hints is None else prompts_of(hints, phrases)
+        return self._segment(image, phrases, {} if hints is None else prompts_of(hints, phrases))
+
+    def segment_hinted(self, image: Pixels, phrases: Mapping[int, str], hints: Hints) -> Labels:
+        """As `segment`, with boxes and points to the pixel: of an object that has both, SAM 2 is shown both."""
+        boxes = dict(hints.boxes)  # of two for an object the later
+        prompts = {}
+        for id in {id for id, _ in (*hints.boxes, *hints.points)}:
+            dots = tuple((float(x), float(y), True) for k, (x, y) in hints.points if k == id)
+            prompts[id] = Prompt(box=boxes.get(id), points=dots)
+        return self._segment(image, phrases, prompts)
+
+    def _segment(self, image: Pixels, phrases: Mapping[int, str], prompts: dict[int, Prompt]) -> Labels:
         unknown = set(phrases) - set(prompts)
         if unknown:
-            found, missed = self.detector.detect(image, phrases)  # all, so that none takes another's box
-            prompts |= {id: Prompt(box=found[id].box) for id in unknown & set(found)}
+            found, missed = self._detect(image, phrases)  # all, so that none takes another's box
+            prompts = prompts | {id: Prompt(box=found[id].box) for id in unknown & set(found)}
             for id in sorted(unknown & set(missed)):
                 self.say(f"Not found: {missed[id]}.")
         labels = self.segmenter.segment(image, prompts)
@@ -87,11 +112,33 @@ class RealPerception:
             absent = set(phrases) - set(seeds)
             if not absent or not t:
                 break
-            found, _ = self.detector.detect(frames[t], phrases)
+            try:
+                found, _ = self._detect(frames[t], phrases)
+            except ThroughMaskError as error:
+                if not seeds:
+                    raise
+                # What is known already can be followed all the same.
+                names = ", ".join(repr(phrases[id]) for id in sorted(absent))
+                self.say(f"No longer looked for, from frame {t} on: {names}: {error}.")
+                break
             seeds |= {id: Seed(t, Prompt(box=found[id].box)) for id in absent & set(found)}
+        for id in sorted(set(phrases) - set(seeds)):
+            self.say(f"Not found in any frame that was looked at: {phrases[id]!r}.")
         labels = self.tracker.track(frames, seeds)
         labels[0] = start
         return labels
+
+    def _detect(self, image: Pixels, phrases: Mapping[int, str]) -> tuple[dict[int, Detection], dict[int, str]]:
+        """What the detector finds, without boxes that cannot be."""
+        found, missed = self.detector.detect(image, phrases)
+        sound, wrong = {}, {}
+        for id in set(found) & set(phrases):
+            try:
+                Prompt(box=found[id].box).check((image.shape[0], image.shape[1]))
+                sound[id] = found[id]
+            except InvalidValueError:
+                wrong[id] = f"{phrases[id]!r}: the detector gives a box that is not in the picture"
+        return sound, {**missed, **wrong}
 
 
 def prompts_of(hints: Labels, ids: Iterable[int]) -> dict[int, Prompt]:

@@ -19,8 +19,9 @@ from torch.nn import functional as F
 from ...errors import InvalidValueError
 from ...types import MAX_OBJECTS, Labels, Pixels
 from .matching import Corners
+from .weights import SAM2 as SAM2
+from .weights import enough_memory
 
-SAM2 = "facebook/sam2.1-hiera-large"
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's colours
 BOX_CORNERS = (2, 3)  # how SAM 2 labels the points that are a box's corners; 1 is on the object, 0 is not
 
@@ -113,7 +114,7 @@ class Sam2:
     def segment(self, image: Pixels, prompts: Mapping[int, Prompt]) -> Labels:
         """Labels uint8 H W: the object of each prompt under its id; overlaps go to the smaller one.
 
-        Raises InvalidValueError for a prompt that is not in the picture.
+        Raises InvalidValueError for a prompt that is not in the picture, DeviceError if memory does not suffice.
         """
         return as_labels(self.masks(image, prompts), (image.shape[0], image.shape[1]))
 
@@ -125,9 +126,10 @@ class Sam2:
             prompt.check(size)
         if not prompts:
             return {}
-        seen = pixel_values(image, self.side)[None].to(self.model.device, self.model.dtype)
-        embeddings = self.model.get_image_embeddings(seen)
-        return {id: self._mask(embeddings, prompt, size) for id, prompt in prompts.items()}
+        with enough_memory("SAM 2", self.model.device):
+            seen = pixel_values(image, self.side)[None].to(self.model.device, self.model.dtype)
+            embeddings = self.model.get_image_embeddings(seen)
+            return {id: self._mask(embeddings, prompt, size) for id, prompt in prompts.items()}
 
     @property
     def side(self) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 from ...errors import InvalidValueError
 from ...types import MAX_OBJECTS, Labels, Pixels
 from .segment import Mask, Prompt, at_size, lay, mask_values, pixel_values
+from .weights import enough_memory
 
 
 class Seed(NamedTuple):
@@ -35,7 +36,7 @@ class Sam2Tracker:
 
         An object is followed from its seed forward to the end, and backward to the start; where it is hidden its label
         does not appear, and it keeps its id when it comes back. Raises InvalidValueError for a seed that is not in the
-        video.
+        video, DeviceError if memory does not suffice.
         """
         T, size = len(frames), (frames.shape[1], frames.shape[2])
         for id, seed in seeds.items():
@@ -74,12 +75,13 @@ class Sam2Tracker:
                 for id in new:
                     self._show(sessions[-1], id, step, seeds[id].prompt, size)
                 sessions[-1].obj_with_new_inputs = new
-            pixels = pixel_values(frames[t], side).to(self.model.device, self.model.dtype)
             masks: dict[int, Mask] = {}
-            for session in sessions:
-                output = self.model(session, frame=pixels, frame_idx=step)
-                masks |= zip(output.object_ids, at_size(output.pred_masks, size), strict=True)
-                self._forget(session, step)
+            with enough_memory(f"SAM 2 with {len(seeds)} objects", self.model.device):
+                pixels = pixel_values(frames[t], side).to(self.model.device, self.model.dtype)
+                for session in sessions:
+                    output = self.model(session, frame=pixels, frame_idx=step)
+                    masks |= zip(output.object_ids, at_size(output.pred_masks, size), strict=True)
+                    self._forget(session, step)
             yield t, masks
 
     def _session(self, size: tuple[int, int]) -> Any:
