@@ -49,7 +49,7 @@ THIRD_PARTY: dict[str, set[str]] = {
     "perception": TORCH | {"numpy", "PIL", "diffusers", "transformers"},
     "toybox": {"numpy", "PIL", "mujoco"},
     "stages": MODELS,
-    "prepare": {"numpy", "PIL", "av", "scenedetect", "ray"},
+    "prepare": {"numpy", "PIL", "av", "scenedetect", "pyarrow", "ray"},
     "train": MODELS | {"tensorboard", "wandb", "cv2"},  # the last one: flow of films, for one recipe
     "evaluate": {"numpy", "PIL", "scipy", "torch"},
     "animation": TORCH | {"numpy", "PIL", "tqdm"},

@@ -13,7 +13,7 @@ import throughmask
 from throughmask.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ["README.md", "docs/stages.md", "docs/train.md"]
+PAGES = ["README.md", "docs/stages.md", "docs/train.md", "docs/prepare.md"]
 MEBIBYTE = 1 << 20
 COMMAND = Path(sys.executable).with_name("throughmask")
 # Split, so that this file does not contain what it looks for.

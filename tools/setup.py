@@ -19,7 +19,7 @@ PYTHON = VENV / ("Scripts" if os.name == "nt" else "bin") / "python"
 CONSTRAINTS = ROOT / "constraints.txt"
 OLDEST, NEWEST = (3, 11), (3, 13)
 PIP_INSTALL = [PYTHON, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-input"]
-TARGETS = {"core": ".", "dev": ".[dev,toybox]"}
+TARGETS = {"core": ".", "dev": ".[dev,toybox,prepare,ray]"}
 
 
 def main():

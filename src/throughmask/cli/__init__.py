@@ -23,6 +23,7 @@ from . import (
     init,
     measure,
     perceive,
+    prepare,
     samples,
     toybox,
     train,
@@ -52,7 +53,22 @@ def root(
     raise typer.BadParameter("a command is missing", ctx=context)
 
 
-MODULES = (animate, samples, perceive, toybox, convert, edit, init, generate, measure, train, bundle, evaluate, doctor)
+MODULES = (
+    animate,
+    samples,
+    perceive,
+    toybox,
+    convert,
+    edit,
+    init,
+    generate,
+    measure,
+    prepare,
+    train,
+    bundle,
+    evaluate,
+    doctor,
+)
 for module in MODULES:
     module.add_to(app)
 

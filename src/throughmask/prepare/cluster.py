@@ -1,0 +1,171 @@
+"""The same work spread by Ray Data: pools of actors that decode, look for objects, and write.
+
+Actors write Samples under their clips' names; the process that asked writes down rejects, and packs shards.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..errors import MissingPackageError, ThroughMaskWarning
+from ..perception.language import EnglishRules
+from ..storage import HEADER
+from ..types import Sample
+from .config import Config
+from .cutting import Clip, Cut, cut
+from .engine import MOST_UNEXPECTED, Done, Pools
+from .filters import Reject
+from .inputs import Input
+from .ledger import Ledger, write_sample
+from .making import Decoded, Made, Tools, decode_clip, make_sample
+
+Row = dict[str, Any]
+MIN_CPUS = 8  # Ray counts them, it does not use them up: with fewer than one for each actor a run would wait forever
+
+
+def cut_there(inputs: Sequence[Input], config: Config, pools: Pools) -> Iterator[tuple[Input, Cut | Reject]]:
+    """Where each input is to be cut, in no order. Raises MissingPackageError without Ray."""
+    with _running(pools):
+        rows = _pooled(_rows(inputs, pools), Cutting, (config,), pools.decoders)
+        for row in rows.iter_rows():
+            yield pickle.loads(row["done"])
+
+
+def make_there(
+    todo: Sequence[Clip],
+    marks: Mapping[str, str],
+    config: Config,
+    open_tools: Callable[[], Tools],
+    ledger: Ledger,
+    pools: Pools,
+) -> Iterator[Done]:
+    """Each clip of `todo` as it is done, in no order. An actor that dies is started again, and so is its work.
+
+    Raises MissingPackageError without Ray, RuntimeError where clip after clip fails in an unforeseen way.
+    """
+    with _running(pools):
+        rows = _pooled(_rows(todo, pools), Decoding, (config,), pools.decoders)
+        rows = _pooled(rows, Seeing, (config, open_tools), pools.seers, num_gpus=pools.gpus)
+        rows = _pooled(rows, Writing, (ledger.place("").resolve(), ledger.key, marks), pools.writers)
+        yield from _written(rows.iter_rows(), {clip.id: marks[clip.input.id] for clip in todo}, ledger)
+    ledger.tidy()  # what actors that died left half written
+
+
+@contextmanager
+def _running(pools: Pools) -> Iterator[None]:
+    """Ray, started here or joined, unless it runs already."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+        import ray.data
+    except ImportError:
+        raise MissingPackageError("--ray", "ray") from None
+    started = not ray.is_initialized()
+    if started:
+        cpus = max(MIN_CPUS, os.cpu_count() or 1, pools.decoders + pools.seers + pools.writers + 2)
+        here: dict[str, Any] = {"num_cpus": cpus, "include_dashboard": False}
+        where = {"address": pools.address} if pools.address else here
+        ray.init(log_to_driver=False, logging_level="ERROR", **where)
+    try:
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        yield
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def _rows(items: Sequence[Any], pools: Pools) -> Any:
+    import ray.data
+
+    rows = [{"item": pickle.dumps(item)} for item in items]
+    return ray.data.from_items(rows, override_num_blocks=-(-len(rows) // pools.batch))
+
+
+def _pooled(rows: Any, work: type, arguments: tuple[Any, ...], size: int, **more: Any) -> Any:
+    import ray.data
+
+    pool = ray.data.ActorPoolStrategy(size=size)
+    about = {"batch_size": 1, "compute": pool, "fn_constructor_args": arguments}
+    return rows.map_batches(work, **about, **more)
+
+
+def _written(rows: Iterator[Row], marks: Mapping[str, str], ledger: Ledger) -> Iterator[Done]:
+    unexpected = 0
+    for row in rows:
+        clip, reject, facts, seconds = pickle.loads(row["done"])
+        if reject is None:
+            ledger.adopt(clip, marks[clip], facts)
+        else:
+            unexpected = unexpected + 1 if reject.reason == "unexpected error" else 0
+            if unexpected == MOST_UNEXPECTED:
+                raise RuntimeError(f"{unexpected} clips in a row failed, the last one, {clip}, with {reject.value}")
+            ledger.add(clip, marks[clip], reject, {})
+        yield Done(reject is not None, seconds)
+
+
+class Cutting:
+    """An actor that looks where inputs are to be cut."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def __call__(self, batch: Row) -> Row:
+        item = pickle.loads(batch["item"][0])
+        return {"done": [pickle.dumps((item, cut(item, self.config)))]}
+
+
+class Decoding:
+    """An actor that turns clips into frames."""
+
+    def __init__(self, config: Config) -> None:
+        warnings.simplefilter("ignore", ThroughMaskWarning)
+        self.config, self.tools = config, Tools(EnglishRules())
+
+    def __call__(self, batch: Row) -> Row:
+        decoded = decode_clip(pickle.loads(batch["item"][0]), self.config, self.tools)
+        return {"item": batch["item"], "decoded": [_packed(decoded.made, decoded)]}
+
+
+class Seeing:
+    """An actor with models."""
+
+    def __init__(self, config: Config, open_tools: Callable[[], Tools]) -> None:
+        warnings.simplefilter("ignore", ThroughMaskWarning)
+        self.config, self.tools = config, open_tools()
+
+    def __call__(self, batch: Row) -> Row:
+        decoded: Decoded = pickle.loads(batch["decoded"][0])
+        made = make_sample(pickle.loads(batch["item"][0]), decoded, self.config, self.tools)
+        return {"item": batch["item"], "made": [_packed(made, made)]}
+
+
+class Writing:
+    """An actor that writes Samples; what it gives on is small. folder: in which each has its own."""
+
+    def __init__(self, folder: Path, key: str, marks: Mapping[str, str]) -> None:
+        self.folder, self.key, self.marks = folder, key, marks
+
+    def __call__(self, batch: Row) -> Row:
+        clip: Clip = pickle.loads(batch["item"][0])
+        made: Made = pickle.loads(batch["made"][0])
+        begun, place = time.perf_counter(), self.folder / clip.id
+        if isinstance(made.result, Sample) and not (place / HEADER).exists():  # an actor that died may have written it
+            write_sample(place, made.result, clip.id, self.key, self.marks[clip.input.id], made.facts)
+        seconds = {**made.seconds, "write": time.perf_counter() - begun}
+        reject = made.result if isinstance(made.result, Reject) else None
+        return {"done": [pickle.dumps((clip.id, reject, made.facts, seconds))]}
+
+
+def _packed(made: Made | None, whole: Decoded | Made) -> bytes:
+    """As bytes; exceptions stay behind, not all of them can travel."""
+    if made is not None and made.error is not None:
+        made = made._replace(error=None)
+        whole = made if isinstance(whole, Made) else whole._replace(made=made)
+    return pickle.dumps(whole)

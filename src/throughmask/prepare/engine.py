@@ -1,0 +1,201 @@
+"""The run in one process: cut every input, then make every clip that is not there yet."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..errors import OutputError, ThroughMaskWarning
+from .config import Config
+from .cutting import Clip, Cut, check_cutting, cut
+from .filters import Reject
+from .inputs import Input
+from .ledger import Entry, Ledger
+from .making import Made, Tools, decode_clip, make_sample
+from .progress import Progress
+
+MOST_UNEXPECTED = 5  # in a row: then it is not the clips
+SHOWN = 5  # names of stale results in a message
+
+
+class Done(NamedTuple):
+    """A clip that is written down, and the seconds of its steps."""
+
+    rejected: bool
+    seconds: dict[str, float]
+
+
+class Pools(NamedTuple):
+    """How Ray spreads the work. address: of a cluster, "" to start one here. Numbers of actors: that decode, that look
+    for objects (each with `gpus` of a GPU), and that write; batch: clips that travel together.
+    """
+
+    address: str = ""
+    decoders: int = 2
+    seers: int = 1
+    writers: int = 2
+    gpus: float = 0.0
+    batch: int = 2
+
+
+class Totals(NamedTuple):
+    """A run in numbers. made, rejected: by this run; samples, rejects: of the source, with those of earlier runs."""
+
+    clips: int
+    made: int
+    rejected: int
+    samples: int
+    rejects: int
+    reasons: Mapping[str, int]
+
+
+def prepare(
+    inputs: Sequence[Input],
+    out: str | Path,
+    config: Config,
+    open_tools: Callable[[], Tools],
+    *,
+    per_shard: int = 0,
+    redo: bool = False,
+    progress: Progress | None = None,
+    pools: Pools | None = None,
+) -> Totals:
+    """Every clip of the inputs becomes one Sample in `out`, or one line of its rejects.jsonl.
+
+    open_tools: loads what works on clips; called only if there is something to do. per_shard: 0 for folders.
+    redo: results that are stale are made anew. A run that was stopped goes on. pools: the work is done by Ray.
+
+    Raises OutputError if there are stale results and `redo` is not set, and as `Ledger`; MissingPackageError if shots
+    cannot be found.
+    """
+    progress = progress or Progress()
+    ledger = Ledger(out, config.made_with(), per_shard=per_shard)
+    try:
+        _check_stale(ledger, {}, redo)
+        marks = {item.id: item.mark() for item in inputs}
+        uncut = [item for item in inputs if (item.id, marks[item.id]) not in ledger.cuts]
+        tools = None
+        if uncut:  # what is missing is told before hours of cutting
+            check_cutting(config.cutting)
+            tools = open_tools() if pools is None else None
+        _cut_all(uncut, marks, config, ledger, progress, pools)
+        plan = list(_plan(inputs, marks, ledger))
+        ledger.discard(_check_stale(ledger, {clip.id: marks[clip.input.id] for clip in plan}, redo))
+        ledger.pack(only_full=True)
+        todo = [clip for clip in plan if clip.id not in ledger.entries]
+        made, rejected = 0, 0
+        if todo:
+            if pools is None:
+                results = _make_here(todo, marks, config, tools or open_tools(), ledger)
+            else:
+                from .cluster import make_there
+
+                results = make_there(todo, marks, config, open_tools, ledger, pools)
+            made, rejected = _recorded(results, len(todo), progress)
+        ledger.pack()
+        return _totals([clip.id for clip in plan], made, rejected, ledger)
+    finally:
+        ledger.close()
+
+
+def _cut_all(
+    inputs: Sequence[Input],
+    marks: Mapping[str, str],
+    config: Config,
+    ledger: Ledger,
+    progress: Progress,
+    pools: Pools | None,
+) -> None:
+    cuts: Iterator[tuple[Input, Cut | Reject]] = ((item, cut(item, config)) for item in inputs)
+    if pools is not None and inputs:
+        from .cluster import cut_there
+
+        cuts = cut_there(inputs, config, pools)
+    with progress.phase("cutting", len(inputs)):
+        for item, found in cuts:
+            ledger.add_cut(item.id, marks[item.id], found)
+            progress.step({})
+
+
+def _plan(inputs: Sequence[Input], marks: Mapping[str, str], ledger: Ledger) -> Iterator[Clip]:
+    for item in inputs:
+        found: Cut | Reject = ledger.cuts[item.id, marks[item.id]]
+        if isinstance(found, Reject):
+            yield Clip(item, failed=found)
+        else:
+            yield from (Clip(item, start, end, found.every) for start, end in found.pieces)
+
+
+def _make_here(
+    todo: Sequence[Clip], marks: Mapping[str, str], config: Config, tools: Tools, ledger: Ledger
+) -> Iterator[Done]:
+    """The clips in order; while the models are at work on one, the next is decoded and the one before written.
+
+    Each is written down before it is told, so three clips are in memory at a time.
+    """
+    unexpected, writing = 0, None
+
+    def write(clip: Clip, made: Made) -> Done:
+        begun = time.perf_counter()
+        ledger.add(clip.id, marks[clip.input.id], made.result, made.facts)
+        return Done(isinstance(made.result, Reject), {**made.seconds, "write": time.perf_counter() - begun})
+
+    with ThreadPoolExecutor(1) as decoder, ThreadPoolExecutor(1) as writer:
+        coming = decoder.submit(decode_clip, todo[0], config, tools)
+        for number, clip in enumerate(todo):
+            decoded = coming.result()
+            if number + 1 < len(todo):
+                coming = decoder.submit(decode_clip, todo[number + 1], config, tools)
+            made = make_sample(clip, decoded, config, tools)
+            unexpected = unexpected + 1 if made.error is not None else 0
+            if made.error is not None and unexpected == MOST_UNEXPECTED:
+                made.error.add_note(f"in the clip {clip.id}, the {unexpected}th in a row with an unexpected error")
+                raise made.error
+            if writing is not None:
+                yield writing.result()
+            writing = writer.submit(write, clip, made)
+            del decoded, made  # a clip is large
+        if writing is not None:
+            yield writing.result()
+    tools.reader.close()
+
+
+def _recorded(results: Iterator[Done], total: int, progress: Progress) -> tuple[int, int]:
+    """How many Samples and rejects came."""
+    rejected = 0
+    with progress.phase("clips", total), warnings.catch_warnings():
+        # Of a million clips nobody reads the notices; what is found and missed is in the facts.
+        warnings.simplefilter("ignore", ThroughMaskWarning)
+        for done in results:
+            rejected += done.rejected
+            progress.step(done.seconds, rejected=done.rejected)
+    return total - rejected, rejected
+
+
+def _check_stale(ledger: Ledger, marks: Mapping[str, str], redo: bool) -> list[Entry]:
+    """The stale results; marks: of clips. Raises OutputError, which says what has changed, unless `redo` is set."""
+    stale = ledger.stale(marks)
+    if not stale or redo:
+        return stale
+    names = ", ".join(entry.clip for entry in stale[:SHOWN]) + (", ..." if len(stale) > SHOWN else "")
+    samples = sum(entry.reject is None for entry in stale)
+    count = f"{samples} Samples and {len(stale) - samples} rejects in {ledger.folder} are stale"
+    problem = f"{count} ({names}): {ledger.explain(stale)}"
+    raise OutputError(problem, fix="give --redo to make them anew, or another --out")
+
+
+def _totals(plan: Sequence[str], made: int, rejected: int, ledger: Ledger) -> Totals:
+    reasons: dict[str, Any] = {}
+    samples = 0
+    for clip in plan:
+        reject = ledger.entries[clip].reject
+        if reject is None:
+            samples += 1
+        else:
+            reasons[reject.reason] = reasons.get(reject.reason, 0) + 1
+    ordered = dict(sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0])))
+    return Totals(len(plan), made, rejected, samples, len(plan) - samples, ordered)

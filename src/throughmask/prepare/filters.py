@@ -1,0 +1,134 @@
+"""Which clips are worth training on: limits with stated reasons, and the measures that they are held against."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..errors import InvalidValueError
+from ..types import Labels, MaskTrajectory, present_ids
+
+FREE_EVENTS = 2  # an object may enter and leave once
+JUMP = 2.0  # times as large or small in the next frame
+
+
+class Reject(NamedTuple):
+    """Why a clip became no Sample: in which step, the reason in words, and the value that decided (JSON)."""
+
+    step: str
+    reason: str
+    value: Any = None
+
+
+@dataclass(frozen=True)
+class Filters:
+    """min_frames: of a clip. max_objects: of a clip. min_area, max_area: of an object, as a share of the picture, mean
+    over the frames in which it is seen. max_flicker: share of frames in which an object appears, vanishes or changes
+    its area twofold, beyond two such events. min_motion, max_motion: of the fastest object, mean speed of its mask's
+    centroid in diagonals of the picture per second.
+    """
+
+    min_frames: int = 17
+    max_objects: int = 8
+    min_area: float = 0.001
+    max_area: float = 0.9
+    max_flicker: float = 0.2
+    min_motion: float = 0.005
+    max_motion: float = 2.0
+
+    def __post_init__(self) -> None:
+        if self.min_frames < 1 or self.max_objects < 1:
+            seen = f"min_frames {self.min_frames}, max_objects {self.max_objects}"
+            raise InvalidValueError("min_frames and max_objects are at least 1", seen=seen)
+        if self.min_area > self.max_area or self.min_motion > self.max_motion:
+            seen = f"area {self.min_area} to {self.max_area}, motion {self.min_motion} to {self.max_motion}"
+            raise InvalidValueError("a lower limit is above the upper one", seen=seen)
+
+
+class Measures(NamedTuple):
+    """Of a trajectory. areas, flickers, motions: by object id; units as in Filters."""
+
+    areas: dict[int, float]
+    flickers: dict[int, float]
+    motions: dict[int, float]
+
+    def facts(self) -> dict[str, Any]:
+        """As JSON, for the report."""
+        return {
+            "objects": len(self.areas),
+            "area": [round(value, 5) for value in self.areas.values()],
+            "flicker": round(max(self.flickers.values(), default=0.0), 4),
+            "motion": round(max(self.motions.values(), default=0.0), 5),
+        }
+
+
+def measure(trajectory: MaskTrajectory) -> Measures:
+    """Areas, flicker and motion of every object that is seen in a trajectory."""
+    areas, flickers, motions = {}, {}, {}
+    for id in trajectory.ids:
+        sizes, centres = _moments(trajectory.labels, id)
+        seen = sizes > 0
+        areas[id] = float(sizes[seen].mean() / np.prod(trajectory.size))
+        flickers[id] = _flicker(sizes)
+        motions[id] = _speed(centres, seen, trajectory.fps, trajectory.size)
+    return Measures(areas, flickers, motions)
+
+
+def check_first(labels: Labels, filters: Filters) -> Reject | None:
+    """What the masks of the first frame decide already (H W)."""
+    ids = present_ids(labels)
+    if len(ids) > filters.max_objects:
+        return Reject("detect", "too many objects", len(ids))
+    return None
+
+
+def check(measures: Measures, filters: Filters) -> Reject | None:
+    """The first limit that a trajectory breaks, if it breaks one."""
+    if not measures.areas:
+        return Reject("filter", "no object found")
+    if len(measures.areas) > filters.max_objects:
+        return Reject("filter", "too many objects", len(measures.areas))
+    smallest, largest = min(measures.areas.values()), max(measures.areas.values())
+    flicker, motion = max(measures.flickers.values()), max(measures.motions.values())
+    for broken, reason, value in (
+        (smallest < filters.min_area, "an object is tiny", smallest),
+        (largest > filters.max_area, "an object fills the frame", largest),
+        (flicker > filters.max_flicker, "the masks flicker", flicker),
+        (motion < filters.min_motion, "too little motion", motion),
+        (motion > filters.max_motion, "too much motion", motion),
+    ):
+        if broken:
+            return Reject("filter", reason, round(value, 5))
+    return None
+
+
+def _moments(labels: Labels, id: int) -> tuple[np.ndarray, np.ndarray]:
+    """Area (T) and centroid (T 2: y, x; meaningless where the area is 0) of an object in pixels."""
+    sizes, centres = np.zeros(len(labels)), np.zeros((len(labels), 2))
+    for frame, label in enumerate(labels):
+        mask = label == id
+        rows, columns = mask.sum(1), mask.sum(0)
+        sizes[frame] = total = rows.sum()
+        if total:
+            centres[frame] = rows @ np.arange(len(rows)) / total, columns @ np.arange(len(columns)) / total
+    return sizes, centres
+
+
+def _flicker(sizes: np.ndarray) -> float:
+    if len(sizes) < 2:
+        return 0.0
+    before, after = sizes[:-1], sizes[1:]
+    events = (np.maximum(before, after) > JUMP * np.minimum(before, after)).sum()
+    return max(0, int(events) - FREE_EVENTS) / (len(sizes) - 1)
+
+
+def _speed(centres: np.ndarray, seen: np.ndarray, fps: Fraction, size: tuple[int, int]) -> float:
+    """Mean speed over the pairs of frames in which the object is seen."""
+    both = seen[:-1] & seen[1:]
+    if not both.any():
+        return 0.0
+    steps = np.hypot(*(centres[1:] - centres[:-1])[both].T)
+    return float(steps.mean() * float(fps) / np.hypot(*size))

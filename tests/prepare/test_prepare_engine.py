@@ -1,0 +1,260 @@
+"""The engine: nothing lost and nothing twice, whatever is broken and whenever it is killed."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from faulty_clips import FAULTS, ColourPerception, given_tools, outcome, rejects, write_clip, write_source
+
+from throughmask.errors import OutputError
+from throughmask.perception.language import EnglishRules
+from throughmask.prepare.config import Config, Cutting
+from throughmask.prepare.engine import prepare
+from throughmask.prepare.filters import Filters
+from throughmask.prepare.making import Tools
+from throughmask.prepare.sources import open_source
+from throughmask.shards import read_shard
+from throughmask.storage import check_sample, load_sample
+from throughmask.train.samples import open_samples
+
+GIVEN = Config("given", Cutting(frames=18, shots=False), Filters(min_motion=0.0))
+FIND = replace(GIVEN, masks="find")
+
+
+def finding_tools():
+    return Tools(EnglishRules(), ColourPerception())
+
+
+def no_tools():
+    raise AssertionError("a model is loaded though there is nothing to do")
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("prepare") / "source"
+    return folder, write_source(folder, clips=2 * len(FAULTS), faulty=len(FAULTS))
+
+
+def test_every_clip_is_a_sample_or_a_reject_with_its_reason(source, tmp_path):
+    folder, expected = source
+    totals = prepare(open_source(folder), tmp_path / "out", GIVEN, given_tools)
+    assert totals.clips == 2 * len(FAULTS)
+    assert (totals.samples, totals.rejects) == (len(FAULTS), len(FAULTS))
+    found = {
+        line["clip"].removesuffix("-00000-00018"): (line["step"], line["reason"]) for line in rejects(tmp_path / "out")
+    }
+    assert found == expected
+    samples = sorted((tmp_path / "out" / "samples").iterdir())
+    assert [problem for sample in samples for problem in check_sample(sample)] == []
+
+
+def test_a_rerun_does_nothing(source, tmp_path):
+    folder, _ = source
+    prepare(open_source(folder), tmp_path / "out", GIVEN, given_tools)
+    before = outcome(tmp_path / "out")
+    totals = prepare(open_source(folder), tmp_path / "out", GIVEN, no_tools)
+    assert (totals.made, totals.rejected) == (0, 0)
+    assert outcome(tmp_path / "out") == before
+
+
+def test_a_deleted_result_is_made_again(source, tmp_path):
+    import shutil
+
+    folder, _ = source
+    prepare(open_source(folder), tmp_path / "out", GIVEN, given_tools)
+    before = outcome(tmp_path / "out")
+    shutil.rmtree(next((tmp_path / "out" / "samples").iterdir()))
+    assert prepare(open_source(folder), tmp_path / "out", GIVEN, given_tools).made == 1
+    assert outcome(tmp_path / "out") == before
+
+
+def test_a_changed_configuration_says_what_is_stale(tmp_path):
+    for seed in range(3):
+        write_clip(tmp_path / "source", f"clip{seed}", seed)
+    inputs, out = open_source(tmp_path / "source"), tmp_path / "out"
+    prepare(inputs, out, GIVEN, given_tools)
+    before = outcome(out)
+    changed = replace(GIVEN, filters=replace(GIVEN.filters, max_objects=3))
+    with pytest.raises(OutputError, match=r"3 Samples and 0 rejects.*clip0-00000-00018.*max_objects was 8 and is 3"):
+        prepare(inputs, out, changed, no_tools)
+    assert {name: content for name, content in outcome(out).items() if name != "prepare.json"} == {
+        name: content for name, content in before.items() if name != "prepare.json"
+    }
+    assert prepare(inputs, out, changed, given_tools, redo=True).made == 3
+    assert prepare(inputs, out, changed, no_tools).made == 0
+
+
+def test_changed_content_is_stale_too(tmp_path):
+    for seed in range(2):
+        write_clip(tmp_path / "source", f"clip{seed}", seed)
+    prepare(open_source(tmp_path / "source"), tmp_path / "out", GIVEN, given_tools)
+    (tmp_path / "source" / "clip1.txt").write_text("the ring jumps")
+    with pytest.raises(OutputError, match=r"1 Samples.*\(clip1-00000-00018\): files or captions of the source changed"):
+        prepare(open_source(tmp_path / "source"), tmp_path / "out", GIVEN, given_tools)
+    redone = prepare(open_source(tmp_path / "source"), tmp_path / "out", GIVEN, given_tools, redo=True)
+    assert redone.made == 1
+    assert load_sample(tmp_path / "out" / "samples" / "clip1-00000-00018").scene.prompt == "the ring jumps"
+
+
+def test_two_runs_never_share_a_folder(tmp_path):
+    from throughmask.prepare.ledger import Ledger
+
+    ledger = Ledger(tmp_path / "out", GIVEN.made_with())
+    write_clip(tmp_path / "source", "clip", 0)
+    with pytest.raises(OutputError, match="another prepare is at work"):
+        prepare(open_source(tmp_path / "source"), tmp_path / "out", GIVEN, given_tools)
+    ledger.close()
+    assert prepare(open_source(tmp_path / "source"), tmp_path / "out", GIVEN, given_tools).made == 1
+
+
+def test_a_strange_folder_is_left_alone(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.tex").write_text("x")
+    write_clip(tmp_path / "source", "clip", 0)
+    with pytest.raises(OutputError, match="is not from prepare"):
+        prepare(open_source(tmp_path / "source"), tmp_path / "out", GIVEN, given_tools)
+
+
+def test_shards_hold_the_same_samples_and_train_reads_them(tmp_path):
+    for seed in range(7):
+        write_clip(tmp_path / "source", f"clip{seed}", seed)
+    inputs = open_source(tmp_path / "source")
+    prepare(inputs, tmp_path / "folders", GIVEN, given_tools)
+    prepare(inputs, tmp_path / "shards", GIVEN, given_tools, per_shard=3)
+    tars = sorted((tmp_path / "shards" / "shards").glob("*.tar"))
+    assert [len(list(read_shard(tar))) for tar in tars] == [3, 3, 1]
+    packed = dict(pair for tar in tars for pair in read_shard(tar))
+    folders = {place.name: load_sample(place) for place in (tmp_path / "folders" / "samples").iterdir()}
+    assert packed == folders
+    assert not list((tmp_path / "shards" / "staged").iterdir())
+    samples = open_samples(str(tmp_path / "shards" / "shards"), frames=9)
+    assert len(samples) == 7
+    assert len(samples.item(0).video) == 9
+    assert prepare(inputs, tmp_path / "shards", GIVEN, no_tools, per_shard=3).samples == 7
+    with pytest.raises(OutputError, match="holds Samples as shards"):
+        prepare(inputs, tmp_path / "shards", GIVEN, no_tools)
+    (tmp_path / "source" / "clip4.txt").write_text("the ring jumps")
+    again = prepare(open_source(tmp_path / "source"), tmp_path / "shards", GIVEN, given_tools, per_shard=3, redo=True)
+    assert again.made == 3  # its whole shard
+    keys = [key for tar in (tmp_path / "shards" / "shards").glob("*.tar") for key, _ in read_shard(tar)]
+    assert sorted(keys) == sorted(folders)
+
+
+def test_objects_are_found_and_followed(tmp_path):
+    truth = write_clip(tmp_path / "source", "clip", 3, size=(128, 128))
+    prepare(open_source(tmp_path / "source"), tmp_path / "out", FIND, finding_tools)
+    sample = load_sample(tmp_path / "out" / "samples" / "clip-00000-00018")
+    assert [thing.name for thing in sample.scene.objects] == [thing.name for thing in truth.scene.objects]
+    both = (sample.trajectory.labels > 0) & (truth.trajectory.labels > 0)
+    either = (sample.trajectory.labels > 0) | (truth.trajectory.labels > 0)
+    assert both.sum() / either.sum() > 0.7  # the shading of a shape is another colour
+
+
+def test_an_unforeseen_error_rejects_its_clip_but_many_stop_the_run(tmp_path):
+    class Broken(ColourPerception):
+        left = 2
+
+        def track(self, frames, phrases, first=None):
+            self.left -= 1
+            if self.left >= 0:
+                raise RuntimeError("the GPU hiccuped")
+            return super().track(frames, phrases, first)
+
+    for seed in range(8):
+        write_clip(tmp_path / "source", f"clip{seed}", seed, size=(64, 64))
+    inputs = open_source(tmp_path / "source")
+    totals = prepare(inputs, tmp_path / "out", FIND, lambda: Tools(EnglishRules(), Broken()))
+    assert totals.reasons["unexpected error"] == 2
+    assert rejects(tmp_path / "out")[0]["value"] == "RuntimeError: the GPU hiccuped"
+
+    class Dead(Broken):
+        left = 100
+
+    with pytest.raises(RuntimeError, match="hiccuped"):
+        prepare(inputs, tmp_path / "out2", FIND, lambda: Tools(EnglishRules(), Dead()))
+
+
+COMMAND = "from throughmask.cli import main; import sys; sys.exit(main(sys.argv[1:]))"
+
+
+def killed_until_done(arguments: list[str], kills: int, rng: random.Random) -> int:
+    """Run the command and kill it `kills` times at random moments of its work, then let it end; kills that hit."""
+    hits = 0
+    out = Path(arguments[arguments.index("--out") + 1])
+    for attempt in range(kills + 1):
+        process = subprocess.Popen([sys.executable, "-c", COMMAND, *arguments], stdout=subprocess.DEVNULL)
+        if attempt < kills:
+            deadline = time.monotonic() + 60
+            while process.poll() is None and not (out / "prepare.json").exists() and time.monotonic() < deadline:
+                time.sleep(0.01)
+            started = attempt and 0.6  # the imports of a later run
+            time.sleep(started + rng.uniform(0.05, 0.8))
+            if process.poll() is None:
+                os.kill(process.pid, signal.SIGKILL)
+                hits += 1
+        assert process.wait(timeout=300) in (0, -signal.SIGKILL)
+    return hits
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("per_shard", [0, 7])
+@pytest.mark.parametrize("clips", [60, pytest.param(500, marks=pytest.mark.slow)])
+def test_killed_at_random_the_outcome_is_that_of_an_undisturbed_run(tmp_path, clips, per_shard):
+    if clips == 500 and per_shard:
+        pytest.skip("the large run is made once, as folders")
+    faulty = max(len(FAULTS), clips // 20)
+    expected = write_source(tmp_path / "source", clips, faulty)
+    shared = [str(tmp_path / "source"), "--masks", "given", "--no-shots", "--frames", "18", "--min-motion", "0"]
+    shared += ["--per-shard", str(per_shard), "--json"]
+    assert killed_until_done(["prepare", *shared, "--out", str(tmp_path / "calm")], 0, random.Random(0)) == 0
+    hits = killed_until_done(["prepare", *shared, "--out", str(tmp_path / "killed")], 4, random.Random(clips))
+    assert hits >= 3
+    assert outcome(tmp_path / "killed") == outcome(tmp_path / "calm")
+    lines = rejects(tmp_path / "killed")
+    found = {line["clip"].removesuffix("-00000-00018"): (line["step"], line["reason"]) for line in lines}
+    assert len(lines) == len(found) == faulty
+    assert found == expected
+    if per_shard:
+        names = [key for tar in (tmp_path / "killed" / "shards").glob("*.tar") for key, _ in read_shard(tar)]
+    else:
+        names = [place.name for place in (tmp_path / "killed" / "samples").iterdir()]
+    assert len(names) == len(set(names)) == clips - faulty
+
+
+def test_half_a_line_is_made_whole(source, tmp_path):
+    folder, _ = source
+    prepare(open_source(folder), tmp_path / "out", GIVEN, given_tools)
+    before = outcome(tmp_path / "out")
+    for name in ("rejects.jsonl", "clips.jsonl"):
+        path = tmp_path / "out" / name
+        path.write_bytes(path.read_bytes()[:-20])
+    prepare(open_source(folder), tmp_path / "out", GIVEN, given_tools)
+    assert outcome(tmp_path / "out") == before
+
+
+def test_what_is_left_of_packing_is_not_packed_twice(tmp_path, monkeypatch):
+    from throughmask.prepare import ledger
+
+    for seed in range(4):
+        write_clip(tmp_path / "source", f"clip{seed}", seed)
+    inputs = open_source(tmp_path / "source")
+
+    def killed(place):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger, "_remove_folder", killed)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(inputs, tmp_path / "out", GIVEN, given_tools, per_shard=2)
+    assert len(list((tmp_path / "out" / "staged").iterdir())) == 2
+    prepare(inputs, tmp_path / "out", GIVEN, given_tools, per_shard=2)
+    tars = sorted((tmp_path / "out" / "shards").glob("*.tar"))
+    assert [key[:5] for tar in tars for key, _ in read_shard(tar)] == ["clip0", "clip1", "clip2", "clip3"]
+    assert json.loads((tmp_path / "out" / "prepare.json").read_text())["configurations"]

@@ -1,0 +1,112 @@
+"""Ray does the same as one process, and a killed run goes on in either."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+from faulty_clips import FAULTS, ColourPerception, given_tools, outcome, rejects, write_source
+
+from throughmask.errors import MissingPackageError
+from throughmask.perception.language import EnglishRules
+from throughmask.prepare.config import Config, Cutting
+from throughmask.prepare.engine import Pools, prepare
+from throughmask.prepare.filters import Filters
+from throughmask.prepare.making import Tools
+from throughmask.prepare.sources import open_source
+
+GIVEN = Config("given", Cutting(frames=18, shots=False), Filters(min_motion=0.0))
+POOLS = Pools(decoders=1, seers=1, writers=1)
+
+
+def sorted_outcome(out):
+    """Ray's results come in no order."""
+    return {
+        name: sorted(content.splitlines()) if name.endswith(".jsonl") else content
+        for name, content in outcome(out).items()
+    }
+
+
+def test_without_ray_the_extra_is_named(tmp_path, monkeypatch):
+    write_source(tmp_path / "source", 1, 0)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingPackageError, match=r"--ray needs a package that is not installed.*\[ray\]"):
+        prepare(open_source(tmp_path / "source"), tmp_path / "out", GIVEN, given_tools, pools=POOLS)
+
+
+@pytest.mark.slow
+def test_ray_gives_what_one_process_gives(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
+    pytest.importorskip("ray", reason="ray[data] is not installed")
+    write_source(tmp_path / "source", 2 * len(FAULTS), len(FAULTS))
+    inputs = open_source(tmp_path / "source")
+    for config, tools in (
+        (GIVEN, given_tools),
+        (replace(GIVEN, masks="find"), partial(Tools, EnglishRules(), ColourPerception())),
+    ):
+        here = prepare(inputs, tmp_path / f"here-{config.masks}", config, tools)
+        there = prepare(inputs, tmp_path / f"there-{config.masks}", config, tools, pools=POOLS)
+        assert there == here
+        assert sorted_outcome(tmp_path / f"there-{config.masks}") == sorted_outcome(tmp_path / f"here-{config.masks}")
+    again = prepare(inputs, tmp_path / "there-given", GIVEN, None, pools=POOLS)  # nothing is started
+    assert (again.made, again.rejected) == (0, 0)
+
+
+COMMAND = "from throughmask.cli import main; import sys; sys.exit(main(sys.argv[1:]))"
+
+
+def workers_of(pid: int) -> list[int]:
+    """Actors of the run that is led by `pid`: processes below it that Ray named after our classes."""
+    found = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
+    rows = [line.split(None, 2) for line in found.splitlines()[1:]]
+    parents = {int(row[0]): int(row[1]) for row in rows}
+
+    def below(process: int) -> bool:
+        while process in parents and process != pid:
+            process = parents[process]
+        return process == pid
+
+    return [int(row[0]) for row in rows if "ray::" in row[2] and "Map" in row[2] and below(int(row[0]))]
+
+
+@pytest.mark.slow
+def test_actors_and_runs_that_are_killed_lose_nothing(tmp_path):
+    pytest.importorskip("ray", reason="ray[data] is not installed")
+    clips = 60
+    expected = write_source(tmp_path / "source", clips, len(FAULTS))
+    shared = ["prepare", str(tmp_path / "source"), "--masks", "given", "--no-shots", "--frames", "18"]
+    shared += ["--min-motion", "0", "--json"]
+    calm = subprocess.run([sys.executable, "-c", COMMAND, *shared, "--out", str(tmp_path / "calm")], check=True)
+    assert calm.returncode == 0
+    arguments = [*shared, "--ray", "local", "--out", str(tmp_path / "killed")]
+    rng, killed = random.Random(0), 0
+    samples = tmp_path / "killed" / "samples"
+    process = subprocess.Popen([sys.executable, "-c", COMMAND, *arguments], stdout=subprocess.DEVNULL)
+    while process.poll() is None and len(list(samples.glob("*/scene.json"))) < 5:
+        time.sleep(0.02)
+    assert process.poll() is None
+    process.kill()
+    process.wait()
+    done = len(list(samples.glob("*/scene.json")))
+    assert 5 <= done < clips - len(expected)
+    process = subprocess.Popen([sys.executable, "-c", COMMAND, *arguments], stdout=subprocess.DEVNULL)
+    while process.poll() is None and killed < 3:
+        if samples.is_dir() and (workers := workers_of(process.pid)):
+            os.kill(rng.choice(workers), signal.SIGKILL)
+            killed += 1
+            time.sleep(rng.uniform(0.2, 1.0))
+        time.sleep(0.02)
+    assert process.wait(timeout=280) == 0
+    assert killed >= 1
+    assert sorted_outcome(tmp_path / "killed") == sorted_outcome(tmp_path / "calm")
+    lines = rejects(tmp_path / "killed")
+    found = {line["clip"].removesuffix("-00000-00018"): (line["step"], line["reason"]) for line in lines}
+    assert len(lines) == len(found)
+    assert found == expected
+    assert len(list(Path(samples).iterdir())) == clips - len(expected)
