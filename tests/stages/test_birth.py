@@ -4,7 +4,7 @@ from copy import deepcopy
 
 import pytest
 import torch
-from tiny_stages import ALL, BASE_FORWARD, noise_like, predict
+from tiny_stages import ALL, BASE_FORWARD, noise_like, predict, wide_weight
 
 from throughmask.nn.guidance import Condition
 
@@ -41,6 +41,6 @@ def test_learning_reaches_every_new_weight_and_ends_the_equality(pipelines, cond
         after = predict(pipeline, condition, denoiser=denoiser).detach()
         assert (after - before).abs().max() > 1e-3
     assert set(dict(denoiser.named_parameters())) == learnt
-    wide, half = "patch_embedding.weight", condition.visual.shape[1] // 2
+    wide, half = wide_weight(denoiser), condition.visual.shape[1] // 2
     assert not pipeline.transformer.get_parameter(wide)[:, half:].any()
     assert denoiser.get_parameter(wide)[:, half:].flatten(2).any(-1).all()

@@ -1,29 +1,36 @@
 """A stage from a base: names, folders and the hub; what does not fit is refused."""
 
 import json
+import shutil
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
-from tiny_stages import FRAMES
+from diffusers import AnimateDiffPipeline, WanPipeline
+from tiny_stages import FRAMES, WRONG_FRAMES, first_masked
 
 from throughmask.backbones import BASES, backbone, layout_of_class
 from throughmask.errors import InvalidValueError, SampleError
 from throughmask.stages.init import load_base, make_stage, save_stage
 from throughmask.stages.recipes import recipe
 
-PIPELINES = {"wan": "WanPipeline"}  # the diffusers pipeline of each base
+# The diffusers pipeline of each base, from our components of it.
+PIPELINES = {
+    "wan": lambda parts: WanPipeline(**parts),
+    "animatediff": lambda parts: AnimateDiffPipeline(
+        **{"unet" if name == "transformer" else name: part for name, part in parts.items()}, motion_adapter=None
+    ),
+}
+DENOISERS = {"wan": "transformer", "animatediff": "unet"}
 
 
 @pytest.fixture(scope="session")
 def base_folder(base, tmp_path_factory):
     """The base as a folder that diffusers wrote; its denoiser in bfloat16."""
-    import diffusers
-
     found, components = base
     folder = tmp_path_factory.mktemp("base") / "pipeline"
-    getattr(diffusers, PIPELINES[found.name])(**components).save_pretrained(folder)
+    PIPELINES[found.name](components).save_pretrained(folder)
     return folder
 
 
@@ -49,27 +56,20 @@ def test_a_folder_of_a_base_becomes_a_stage_with_its_weights(base, base_folder, 
         save_stage(stage, tmp_path / "out")
 
 
-def test_a_base_keeps_the_precision_it_is_stored_in(base_folder, tmp_path):
-    import shutil
-
-    from diffusers import WanTransformer3DModel
-
+def test_a_base_keeps_the_precision_it_is_stored_in(base, base_folder, tmp_path):
     folder = tmp_path / "half"
     shutil.copytree(base_folder, folder)
-    WanTransformer3DModel.from_pretrained(folder / "transformer", dtype=torch.bfloat16).save_pretrained(
-        folder / "transformer"
-    )
+    part = folder / DENOISERS[base[0].name]
+    type(base[1]["transformer"]).from_pretrained(part, dtype=torch.bfloat16).save_pretrained(part)
     stage = make_stage(folder, "video")
     assert (stage.transformer.dtype, stage.vae.dtype) == (torch.bfloat16, torch.float32)
-    dtypes = {name: value.dtype for name, value in stage.transformer.named_parameters()}
-    assert dtypes["blocks.0.masked_self.to_q.weight"] == torch.bfloat16
-    assert dtypes["blocks.0.scale_shift_table"] == torch.float32  # Wan keeps it so
+    assert first_masked(stage.transformer, "masked_self").to_q.weight.dtype == torch.bfloat16
+    kept = [name for name, value in stage.transformer.named_parameters() if value.dtype == torch.float32]
+    assert ("blocks.0.scale_shift_table" in kept) == (base[0].name == "wan")  # Wan keeps it so
 
 
-def test_a_base_with_two_denoisers_is_refused(base, tmp_path):
-    from diffusers import WanPipeline
-
-    _, components = base
+def test_a_base_with_two_denoisers_is_refused(tmp_path):
+    _, components = load_base("tiny-wan")
     WanPipeline(**components, transformer_2=components["transformer"]).save_pretrained(tmp_path / "two")
     with pytest.raises(SampleError, match="two denoisers"):
         load_base(tmp_path / "two")
@@ -78,10 +78,13 @@ def test_a_base_with_two_denoisers_is_refused(base, tmp_path):
 def test_blocks(base_name):
     blocks = lambda **options: make_stage(base_name, **options).transformer.config.num_masked_blocks  # noqa: E731
     assert blocks(stage="motion") == 0
-    assert blocks(stage="video") == 1  # a quarter of 3, at least one
-    assert blocks(stage="video", num_masked_blocks=3) == 3
+    # A quarter of Wan's 3 blocks, at least one; all four of the U-Net's encoder.
+    default, most = {"tiny-wan": (1, 3), "tiny-animatediff": (4, 4)}[base_name]
+    assert blocks(stage="video") == default
+    assert blocks(stage="video", num_masked_blocks=most) == most
+    assert blocks(stage="video", num_masked_blocks=2) == 2
     assert blocks(stage="video", num_masked_blocks=0) == 0
-    for number in (4, -1):
+    for number in (most + 1, -1):
         with pytest.raises(InvalidValueError, match="masked blocks are 0 to"):
             make_stage(base_name, "video", num_masked_blocks=number)
     with pytest.raises(InvalidValueError, match="the motion stage has no masked attention blocks"):
@@ -106,13 +109,18 @@ def test_the_seed_decides_the_tiny_weights_and_touches_no_other_randomness(base_
         ({"palette": "rainbow"}, "no palette of that name"),
         ({"num_ids": 14}, "colours for 1 to 13 ids"),
         ({"num_ids": 0}, "colours for 1 to 13 ids"),
-        ({"frames": 24}, r"1 \+ 4k frames"),
         ({"fps": 29.97}, "frame rate must be exact"),
     ],
 )
 def test_what_does_not_exist_is_refused(base_name, options, message):
     with pytest.raises(InvalidValueError, match=message):
         make_stage(**{"base": base_name, "stage": "video", "frames": FRAMES} | options)
+
+
+def test_frames_that_the_model_cannot_make_are_refused(base, base_name):
+    for frames, words in WRONG_FRAMES[base[0].name].items():
+        with pytest.raises(InvalidValueError, match=words):
+            make_stage(base_name, "video", frames=frames)
 
 
 def test_added_parameters_are_counted(base, base_name):

@@ -2,14 +2,14 @@
 
 import pytest
 import torch
-from tiny_stages import ALL, predict, with_random_layers
+from tiny_stages import ALL, first_masked, predict, with_random_layers
 
 from throughmask.stages.recipes import RECIPES
 
 
 def _outputs(denoiser, kind, run):
     """What the first added layer of that kind puts out during `run`, and its inputs."""
-    layer = next(module for name, module in denoiser.named_modules() if name.endswith(f".{kind}"))
+    layer = first_masked(denoiser, kind)
     kept = []
     handle = layer.register_forward_hook(lambda module, inputs, output: kept.append((inputs, output)))
     run()
@@ -38,13 +38,11 @@ def test_another_objects_prompt_changes_nothing_outside_its_boxes(pipelines, con
 def test_another_objects_tokens_change_nothing_inside_an_object(pipelines, conditions):
     pipeline, condition = pipelines["paper"], conditions["paper"]
     denoiser = with_random_layers(pipeline)
-    (h, label, plan, rotary, *_), _ = _outputs(
-        denoiser, "masked_self", lambda: predict(pipeline, condition, denoiser=denoiser)
-    )
-    layer = denoiser.blocks[0].masked_self
+    (h, label, *rest), _ = _outputs(denoiser, "masked_self", lambda: predict(pipeline, condition, denoiser=denoiser))
+    layer = first_masked(denoiser, "masked_self")
     for changed in (0, 1, 2):
         other = torch.where((label == changed)[..., None], torch.randn_like(h), h)
-        difference = (layer(h, label, plan, rotary) - layer(other, label, plan, rotary)).abs().amax(-1)
+        difference = (layer(h, label, *rest) - layer(other, label, *rest)).abs().amax(-1)
         assert set(label[0].tolist()) == {0, 1, 2}
         assert not difference[label != changed].any()  # exactly 0
         assert difference[label == changed].all()
@@ -98,7 +96,8 @@ def test_recipes_see_the_same_picture_and_their_own_motion(conditions):
     assert torch.equal(still, picture)
     assert torch.equal(still[:, :, :1].expand_as(still), still)
     assert torch.equal(labels[:, :, :1].expand_as(labels), labels)
-    assert torch.equal(labels[:, :, 0], motion[:, :, 0])  # a causal VAE's first latent sees the first frame only
+    # The first latent sees the first frame only; how many frames go with it moves the last bits.
+    torch.testing.assert_close(labels[:, :, 0], motion[:, :, 0], atol=1e-5, rtol=0)
 
 
 def test_all_recipes_have_the_same_parameters(pipelines):
@@ -117,7 +116,7 @@ def test_unmasked_layers_join_all_tokens_and_read_the_global_prompt(pipelines, c
     (h, *rest), one = _outputs(denoiser, "masked_self", lambda: predict(pipeline, condition, denoiser=denoiser))
     other = h.clone()
     other[:, -1] += torch.randn_like(h[:, -1])
-    assert (denoiser.blocks[0].masked_self(other, *rest) - one).abs().amax(-1).all()
+    assert (first_masked(denoiser, "masked_self")(other, *rest) - one).abs().amax(-1).all()
     (h, text, sees, *_), one = _outputs(
         denoiser, "masked_cross", lambda: predict(pipeline, condition, denoiser=denoiser)
     )

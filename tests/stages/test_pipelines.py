@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 import torch
-from tiny_stages import FRAMES, condition_of, copy_of, last_latents, predict, run
+from tiny_stages import FRAMES, condition_of, copy_of, last_latents, predict, run, wide_weight
 
 from throughmask.errors import SampleError
 from throughmask.stages.image_to_motion import ImageToMotionPipeline
@@ -22,13 +22,13 @@ def _generator(seed):
 
 @both
 def test_saved_then_loaded_gives_the_same_to_the_bit(pipelines, sample, tmp_path, name):
-    pipeline = copy_of(pipelines[name], fps="30000/1001", num_ids=5, schedule="linear-quadratic")
+    pipeline = copy_of(pipelines[name], fps="30000/1001", num_ids=5, schedule=pipelines[name].info.layout.schedules[-1])
     save_stage(pipeline, tmp_path / "stage")
     assert not list(tmp_path.rglob("*.bin"))
     loaded = STAGES[name].from_pretrained(tmp_path / "stage")
     loaded.set_progress_bar_config(disable=True)
     assert loaded.info == pipeline.info
-    assert loaded.config.schedule == "linear-quadratic"
+    assert loaded.config.schedule == pipeline.config.schedule
     assert torch.equal(last_latents(loaded, sample), last_latents(pipeline, sample))
     again = run(loaded, sample)
     assert again == run(pipeline, sample)
@@ -121,8 +121,13 @@ def test_a_still_picture_repeats_as_latents_or_as_pixels(pipelines, sample):
         one, two = (condition_of(p, sample, p.repeat).visual for p in (latents, pixels))
         assert one.shape == two.shape
         torch.testing.assert_close(one[:, :, 0], two[:, :, 0])
+        if pipelines[name].info.strides[0] == 1:  # frame by frame, a still video is its picture
+            torch.testing.assert_close(one, two, atol=1e-5, rtol=0)
+            continue
         assert (one - two).abs().max() > 1e-3
-        torch.nn.init.normal_(pixels.transformer.patch_embedding.weight, std=0.1)  # as trained: the picture counts
+        torch.nn.init.normal_(
+            pixels.transformer.get_parameter(wide_weight(pixels.transformer)), std=0.1
+        )  # as trained: the picture counts
         expected = last_latents(pixels, sample)
         pixels.register_to_config(repeat="latents")
         assert (last_latents(pixels, sample) - expected).abs().max() > 1e-3
@@ -164,6 +169,7 @@ def _lora(seed):
 
 def test_lora_reaches_the_added_layers_and_comes_and_goes(pipelines, conditions, tmp_path):
     pipeline, condition = copy_of(pipelines["paper"]), conditions["paper"]
+    near = 0 if pipeline.info.layout.name == "wan" else 1e-5  # a U-Net's convolutions round by where memory lies
     with torch.no_grad():
         plain = predict(pipeline, condition)
         pipeline.transformer.add_adapter(_lora(0))
@@ -177,12 +183,12 @@ def test_lora_reaches_the_added_layers_and_comes_and_goes(pipelines, conditions,
     assert not (tmp_path / "stage").exists()
     pipeline.transformer.unload_lora()
     with torch.no_grad():
-        assert torch.equal(predict(pipeline, condition), plain)
+        torch.testing.assert_close(predict(pipeline, condition), plain, atol=near, rtol=0)
         save_stage(pipeline, tmp_path / "stage")
         pipeline.transformer.load_lora_adapter(
             tmp_path / "lora", prefix=None, weight_name="pytorch_lora_weights.safetensors"
         )
-        assert torch.equal(predict(pipeline, condition), adapted)
+        torch.testing.assert_close(predict(pipeline, condition), adapted, atol=near, rtol=0)
 
 
 @pytest.mark.slow

@@ -2,12 +2,11 @@
 
 import pytest
 import torch
-from tiny_stages import backbone_of, noise_like, predict, with_random_layers
+from tiny_stages import backbone_of, noise_like, plan_of, predict, wide_weight, with_random_layers
 
 from throughmask.errors import InvalidValueError
 from throughmask.nn.guidance import Guidance
 from throughmask.nn.objective import linear_quadratic_sigmas
-from throughmask.nn.plan import SortPlan
 from throughmask.stages.conditioning import global_prompt
 from throughmask.stages.sampling import sample_latents, seeded_noise
 
@@ -17,11 +16,13 @@ from throughmask.stages.sampling import sample_latents, seeded_noise
 def test_batched_guidance_is_three_forwards_and_the_formula(pipelines, conditions, name):
     pipeline, condition, guidance = pipelines[name], conditions[name], Guidance(image=1.7, text=4.2)
     denoiser, backbone = with_random_layers(pipeline), backbone_of(pipeline)
-    torch.nn.init.normal_(denoiser.patch_embedding.weight, std=0.1)  # the picture counts, as in a trained model
+    torch.nn.init.normal_(
+        denoiser.get_parameter(wide_weight(denoiser)), std=0.1
+    )  # the picture counts, as in a trained model
     empty = global_prompt(backbone, pipeline.encoders, "")[0]
     branches = guidance.branches(condition, empty)
     latents, time = noise_like(condition)
-    plan = None if branches.label is None else SortPlan.of(branches.label)
+    plan = plan_of(pipeline, branches)
     joined = backbone.denoise(denoiser, torch.cat([latents] * 3), time.expand(3), branches, plan)
 
     nobody = None if condition.sees is None else torch.zeros_like(condition.sees)
@@ -53,6 +54,10 @@ def _sample(pipeline, condition, **options):
 @pytest.mark.parametrize("steps", [1, 4])
 def test_the_linear_quadratic_schedule_is_movie_gens_whatever_the_schedulers_shift(pipelines, conditions, steps):
     pipeline, times = pipelines["motion"], []
+    if "linear-quadratic" not in pipeline.info.layout.schedules:
+        with pytest.raises(InvalidValueError, match="one of flow matching"):
+            _sample(pipeline, conditions["motion"], steps=steps, schedule="linear-quadratic")
+        return
     assert pipeline.scheduler.config.get("shift", 1) != 1
     _sample(
         pipeline,
@@ -116,7 +121,9 @@ def test_the_denoiser_compiles_whole_and_once(pipelines, conditions):
     pipeline, condition = pipelines["paper"], conditions["paper"]
     denoiser = with_random_layers(pipeline)
     expected = predict(pipeline, condition, denoiser=denoiser)
-    compiled = torch.compile(denoiser, fullgraph=True)
+    # A U-Net takes the code generator minutes; what it is given is traced just as well without.
+    generator = "inductor" if backbone_of(pipeline).name == "wan" else "aot_eager"
+    compiled = torch.compile(denoiser, fullgraph=True, backend=generator)
     torch.testing.assert_close(predict(pipeline, condition, denoiser=compiled), expected, atol=1e-5, rtol=0)
     with torch.compiler.set_stance("fail_on_recompile"):
         for seed in range(5):

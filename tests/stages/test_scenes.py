@@ -122,7 +122,7 @@ def test_a_proposal_is_the_decoded_latents_snapped_and_cleaned(pipelines, sample
     (proposal,) = pipeline.propose(sample.scene, steps=2, callback_on_step_end=lambda *a: kept.append(a[3]["latents"]))
     (colours,) = decode(backbone_of(pipeline), pipeline.vae, kept[-1])
     snapped, far = pipeline._snap(colours, sample.scene)
-    cleaned = remove_specks(snapped, 16)
+    cleaned = remove_specks(snapped, round(pipeline.info.patch**2 / 16))
     cleaned[0] = sample.scene.labels
     assert np.array_equal(proposal.motion.labels, cleaned)
     assert not np.array_equal(cleaned[1:], snapped[1:])

@@ -10,7 +10,6 @@ import torch
 
 from throughmask.backbones import Backbone, backbone
 from throughmask.nn.guidance import Condition
-from throughmask.nn.plan import SortPlan
 from throughmask.stages.conditioning import motion_condition, video_condition
 from throughmask.stages.pipeline import StagePipeline
 from throughmask.stages.recipes import RECIPES
@@ -22,6 +21,15 @@ ALL = ["motion", *RECIPES]  # the motion stage, and the video stage with every R
 # How each base, unchanged, predicts from latents, time and text.
 BASE_FORWARD: dict[str, Callable[..., torch.Tensor]] = {
     "wan": lambda base, latents, time, text: base(latents, time, text, return_dict=False)[0],
+    "animatediff": lambda base, latents, time, text: base(
+        latents, time, text.repeat_interleave(latents.shape[2], 0), return_dict=False
+    )[0],
+}
+
+# Numbers of frames that a backbone cannot make, and what it says.
+WRONG_FRAMES = {
+    "wan": {4: r"1 \+ 4k frames", 0: r"1 \+ 4k frames", -3: r"1 \+ 4k frames"},
+    "animatediff": {33: "no such long clip.*33.*at most 32", 0: "at least one frame", -3: "at least one frame"},
 }
 
 
@@ -76,9 +84,24 @@ def with_random_layers(pipeline: StagePipeline, seed: int = 0) -> Any:
 def predict(pipeline: StagePipeline, condition: Condition, seed: int = 0, denoiser: Any = None) -> torch.Tensor:
     """One prediction from seeded noise at one time."""
     latents, time = noise_like(condition, seed)
-    plan = None if condition.label is None else SortPlan.of(condition.label)
+    plan = plan_of(pipeline, condition)
     denoiser = pipeline.transformer if denoiser is None else denoiser
     return backbone_of(pipeline).denoise(denoiser, latents, time, condition, plan)
+
+
+def plan_of(pipeline: StagePipeline, condition: Condition) -> Any:
+    size = tuple(condition.visual.shape[2:])
+    return None if condition.label is None else backbone_of(pipeline).plan(condition.label, size)
+
+
+def first_masked(denoiser: Any, kind: str) -> Any:
+    """The first added layer of that kind: masked_self or masked_cross."""
+    return next(module for name, module in denoiser.named_modules() if name.endswith(f".{kind}"))
+
+
+def wide_weight(denoiser: Any) -> str:
+    """The name of the weight that gained input channels."""
+    return next(name for name in ("patch_embedding.weight", "conv_in.weight") if name in denoiser.state_dict())
 
 
 def noise_like(condition: Condition, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

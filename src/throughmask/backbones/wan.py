@@ -14,8 +14,10 @@ from typing import Any
 import torch
 from diffusers import (
     AutoencoderKLWan,
+    DiffusionPipeline,
     FlowMatchEulerDiscreteScheduler,
     ModelMixin,  # noqa: F401 (diffusers looks this name up in the module of a component)
+    WanPipeline,
     WanTransformer3DModel,
 )
 from diffusers.configuration_utils import register_to_config
@@ -25,7 +27,7 @@ from diffusers.models.transformers.transformer_wan import WanAttention, WanAttnP
 from diffusers.utils.torch_utils import get_module_execution_device
 from torch import Tensor
 
-from ..errors import InvalidValueError, ThroughMaskWarning
+from ..errors import InvalidValueError, SampleError, ThroughMaskWarning
 from ..nn.guidance import Condition
 from ..nn.layers import RegionCrossAttention, RegionSelfAttention, Rotary, add, sort_rotary
 from ..nn.objective import FlowMatching, Objective
@@ -256,7 +258,24 @@ class MaskedWanTransformer3DModel(WanTransformer3DModel):
 class WanBackbone(WanLayout):
     """See backbones.Backbone."""
 
-    def build(self, base: Any, *, cond_latents: int, num_masked_blocks: int) -> MaskedWanTransformer3DModel:
+    def load(self, folders: Sequence[Path], dtypes: dict[str, torch.dtype]) -> dict[str, Any]:
+        (folder,) = folders
+        pipeline = DiffusionPipeline.from_pretrained(folder, use_safetensors=True, dtype=dtypes)
+        if getattr(pipeline, "transformer_2", None) is not None:
+            fix = "use a base with one denoiser, such as Wan 2.1 or Wan2.2-TI2V-5B"
+            problem = "the base has two denoisers, one for high and one for low noise"
+            raise SampleError(problem, seen=str(folder), fix=fix)
+        return {key: getattr(pipeline, key) for key in self.components}
+
+    def base_pipeline(self, components: dict[str, Any]) -> WanPipeline:
+        return WanPipeline(**components)
+
+    def build(
+        self, base: Any, *, cond_latents: int, num_masked_blocks: int, per_frame: bool = False
+    ) -> MaskedWanTransformer3DModel:
+        if per_frame:
+            problem = "Wan's latent frames cover several frames; its masked self-attention joins all of them"
+            raise InvalidValueError(problem, fix="leave --per-frame out")
         cond_channels = cond_latents * base.config.in_channels
         return MaskedWanTransformer3DModel.from_base(
             base, cond_channels=cond_channels, num_masked_blocks=num_masked_blocks
@@ -297,26 +316,18 @@ class WanBackbone(WanLayout):
             torch.set_rng_state(generator_state)
 
     def untrained(self, vae: Path, words: Path, *, width: int, layers: int, heads: int, ffn: int) -> dict[str, Any]:
-        from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
-
-        autoencoder = AutoencoderKLWan.from_pretrained(vae, use_safetensors=True).eval()
-        text_encoder = UMT5EncoderModel.from_pretrained(words / "text_encoder", use_safetensors=True).eval()
+        parts = trained_parts(vae, words)
+        channels = parts["vae"].config.z_dim
         denoiser = WanTransformer3DModel(
             num_attention_heads=heads,
             attention_head_dim=width // heads,
-            in_channels=autoencoder.config.z_dim,
-            out_channels=autoencoder.config.z_dim,
-            text_dim=text_encoder.config.d_model,
+            in_channels=channels,
+            out_channels=channels,
+            text_dim=parts["text_encoder"].config.d_model,
             ffn_dim=ffn,
             num_layers=layers,
         )
-        return {
-            "tokenizer": PreTrainedTokenizerFast.from_pretrained(words / "tokenizer"),
-            "text_encoder": text_encoder,
-            "vae": autoencoder,
-            "scheduler": FlowMatchEulerDiscreteScheduler(shift=3.0),
-            "transformer": denoiser,
-        }
+        return {**parts, "scheduler": FlowMatchEulerDiscreteScheduler(shift=3.0), "transformer": denoiser}
 
     def latent_shape(self, vae: Any, num_frames: int, height: int, width: int) -> tuple[int, int, int, int]:
         time, space = vae.config.scale_factor_temporal, vae.config.scale_factor_spatial
@@ -337,6 +348,9 @@ class WanBackbone(WanLayout):
     def encode_text(self, tokenizer: Any, text_encoder: Any, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
         return _encode_text(tokenizer, text_encoder, prompts)
 
+    def encode_global(self, tokenizer: Any, text_encoder: Any, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        return _encode_text(tokenizer, text_encoder, prompts)
+
     def global_text(self, tokenizer: Any, states: Tensor, mask: Tensor) -> Tensor:
         padded = states.new_zeros(len(states), _max_text(tokenizer), states.shape[2])
         padded[:, : states.shape[1]] = states * mask[..., None]
@@ -344,6 +358,9 @@ class WanBackbone(WanLayout):
 
     def objective(self, scheduler: Any) -> Objective:
         return FlowMatching(shift=float(scheduler.config.get("shift") or scheduler.config.get("flow_shift") or 1.0))
+
+    def plan(self, label: Tensor, size: tuple[int, int, int]) -> SortPlan:
+        return SortPlan.of(label)
 
     def denoise(
         self, denoiser: Any, latents: Tensor, time: Tensor, condition: Condition, plan: SortPlan | None
@@ -365,6 +382,17 @@ class WanBackbone(WanLayout):
             return_dict=False,
         )[0]
         return prediction
+
+
+def trained_parts(vae: Path, words: Path) -> dict[str, Any]:
+    """Tokenizer, text encoder and VAE from the folders that a new base is made around."""
+    from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
+
+    return {
+        "tokenizer": PreTrainedTokenizerFast.from_pretrained(words / "tokenizer"),
+        "text_encoder": UMT5EncoderModel.from_pretrained(words / "text_encoder", use_safetensors=True).eval(),
+        "vae": AutoencoderKLWan.from_pretrained(vae, use_safetensors=True).eval(),
+    }
 
 
 def byte_tokenizer() -> Any:
@@ -392,7 +420,7 @@ def _encode_text(tokenizer: Any, text_encoder: Any, prompts: Sequence[str]) -> t
     inputs = tokenizer(cleaned, padding="longest", truncation=True, max_length=longest, return_tensors="pt")
     if inputs.input_ids.shape[1] == longest:
         for prompt in cleaned:
-            _warn_if_cut(tokenizer, prompt)
+            warn_if_cut(tokenizer, prompt)
     device = get_module_execution_device(text_encoder)
     mask = inputs.attention_mask.to(device)
     states = text_encoder(inputs.input_ids.to(device), mask).last_hidden_state
@@ -403,7 +431,8 @@ def _max_text(tokenizer: Any) -> int:
     return min(MAX_TEXT, tokenizer.model_max_length)
 
 
-def _warn_if_cut(tokenizer: Any, prompt: str) -> None:
+def warn_if_cut(tokenizer: Any, prompt: str) -> None:
+    """Say where a prompt ends that the text encoder does not take whole."""
     whole, longest = tokenizer(prompt, truncation=False, verbose=False).input_ids, _max_text(tokenizer)
     if len(whole) > longest:
         kept = tokenizer.decode(whole[: longest - 1], skip_special_tokens=True)

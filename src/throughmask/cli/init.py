@@ -21,18 +21,22 @@ def add_to(app: typer.Typer) -> None:
 
 def init(
     base: Annotated[
-        str, typer.Option(metavar="NAME", help="A hub id, a folder of a diffusers pipeline, or tiny-wan (random).")
+        str,
+        typer.Option(metavar="NAME", help="A hub id, a folder of a pipeline, or tiny-wan, tiny-animatediff (random)."),
     ],
     stage: Annotated[Stage, typer.Option(help="motion: for move. video: for render.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where to write the checkpoint.")],
     blocks: Annotated[
-        int | None, typer.Option(metavar="K", help="Masked attention blocks (video): a quarter of all by default.")
+        int | None, typer.Option(metavar="K", help="Masked attention blocks (video): the paper's share by default.")
     ] = None,
+    per_frame: Annotated[
+        bool, typer.Option("--per-frame", help="A U-Net's masked self-attention joins one frame only.")
+    ] = False,
     recipe: Annotated[RecipeName, typer.Option(help="What it sees and which attention is masked.")] = "paper",
     frames: Annotated[
-        int | None, typer.Option(metavar="N", help="Length of its clips: 81 by default, 25 for a tiny base.")
+        int | None, typer.Option(metavar="N", help="Length of its clips: its base's by default, 25 for a tiny one.")
     ] = None,
-    fps: Annotated[str | None, typer.Option(help="Of its clips: 16 by default, 12 for a tiny base.")] = None,
+    fps: Annotated[str | None, typer.Option(help="Of its clips: its base's by default, 12 for a tiny one.")] = None,
     palette: Annotated[Literal["ours", "paper", "davis"], typer.Option(help="Colours of the objects.")] = "ours",
     schedule: Annotated[
         Literal["scheduler", "linear-quadratic"], typer.Option(help="Times of sampling: the base's, or Movie Gen's.")
@@ -66,7 +70,14 @@ def init(
 
         hide_loading_bars()
         pipeline = make_stage(
-            found, stage, num_masked_blocks=blocks, recipe_name=recipe, seed=seed, say=note, **settings
+            found,
+            stage,
+            num_masked_blocks=blocks,
+            recipe_name=recipe,
+            per_frame=per_frame,
+            seed=seed,
+            say=note,
+            **settings,
         )
         pipeline.save_pretrained(folder)
     denoiser = pipeline.transformer
@@ -78,7 +89,7 @@ def init(
         "parameters": sum(parameter.numel() for parameter in denoiser.parameters()),
         "added_parameters": pipeline.info.backbone.num_added(denoiser),
         "masked_blocks": denoiser.config.num_masked_blocks,
-        "blocks": len(denoiser.blocks),
+        "blocks": pipeline.info.layout.num_blocks(denoiser.config),
         "recipe": recipe,
         **settings,
     }

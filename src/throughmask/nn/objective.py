@@ -69,21 +69,29 @@ class FlowMatching:
 
 @dataclass(frozen=True)
 class VPrediction:
-    """v-prediction on a scaled-linear schedule of 1000 steps, rescaled to zero terminal SNR (Lin et al. 2024, Alg. 1).
+    """v-prediction on a schedule of 1000 steps, rescaled to zero terminal SNR (Lin et al. 2024, Alg. 1).
 
     The paper calls zero terminal SNR critically important: trajectories are mostly black, and a schedule that leaks the
-    data's mean at the last step cannot make them from noise. Times are whole steps 0..999.
+    data's mean at the last step cannot make them from noise. Times are whole steps 0..999. schedule: how β rises, as
+    diffusers names it: "scaled_linear" (Stable Diffusion) or "linear" (AnimateDiff).
     """
 
     beta_start: float = 0.00085
     beta_end: float = 0.012
     num_steps: int = 1000
     zero_terminal_snr: bool = True
+    schedule: str = "scaled_linear"
+
+    def __post_init__(self) -> None:
+        if self.schedule not in ("scaled_linear", "linear"):
+            raise InvalidValueError("β rises scaled_linear or linear", seen=self.schedule)
 
     def alphas_cumprod(self) -> Tensor:
         """ᾱ of every step, float64; the last is 0 with zero terminal SNR."""
-        root = torch.linspace(self.beta_start**0.5, self.beta_end**0.5, self.num_steps, dtype=torch.float64)
-        alpha_bar = torch.cumprod(1 - root**2, 0)
+        power = 2 if self.schedule == "scaled_linear" else 1
+        ends = self.beta_start ** (1 / power), self.beta_end ** (1 / power)
+        beta = torch.linspace(*ends, self.num_steps, dtype=torch.float64) ** power
+        alpha_bar = torch.cumprod(1 - beta, 0)
         if self.zero_terminal_snr:
             signal = alpha_bar.sqrt()
             signal = (signal - signal[-1]) * signal[0] / (signal[0] - signal[-1])

@@ -15,17 +15,19 @@ PATTERNS = [*WEIGHTS, *(f"*/{pattern}" for pattern in WEIGHTS)]
 
 
 class Base(NamedTuple):
-    """The backbone's name; the folder, None for a tiny model of random weights; and the denoiser's configuration."""
+    """The backbone's name; the folder, None for a tiny model of random weights; the denoiser's configuration; and the
+    folder of what comes beside it (see backbones.Layout)."""
 
     backbone: str
     folder: Path | None
     denoiser: dict[str, Any]
+    beside: Path | None = None
 
 
 def find_base(base: str, *, say: Say = lambda text: None) -> Base:
     """Find a base model, downloading it if need be; `say` hears how much before it comes.
 
-    base: a hub id, a folder of a diffusers text-to-video pipeline, or a name of backbones.BASES.
+    base: a hub id, a folder of a diffusers text-to-video pipeline or of a motion adapter, or a name of backbones.BASES.
 
     Raises InvalidValueError for a name that cannot be one, SampleError for what is no such model, or cannot be had.
     """
@@ -37,10 +39,16 @@ def find_base(base: str, *, say: Say = lambda text: None) -> Base:
             fix = f"known names: {', '.join(BASES)}; or a hub id, or a folder of a diffusers pipeline"
             raise InvalidValueError("there is no such base model", seen=base, fix=fix)
         folder = download(base, PATTERNS, say)
-    kind = _read_json(folder / "model_index.json", base).get("_class_name")
+    part = not (folder / "model_index.json").is_file() and (folder / "config.json").is_file()
+    kind = _read_json(folder / ("config.json" if part else "model_index.json"), base).get("_class_name", "")
     for layout in LAYOUTS.values():
+        if kind in layout.beside:
+            repo, files = layout.beside[kind]
+            beside = download(repo, files, say)
+            return Base(layout.name, folder, _read_json(beside / "unet" / "config.json", repo), beside)
         if kind in layout.base_pipelines:
-            return Base(layout.name, folder, _read_json(folder / "transformer" / "config.json", base))
+            name = "unet" if (folder / "unet").is_dir() else "transformer"
+            return Base(layout.name, folder, _read_json(folder / name / "config.json", base))
     known = ", ".join(name for layout in LAYOUTS.values() for name in layout.base_pipelines)
     raise SampleError(f"{base} is not a text-to-video pipeline that we know", seen=kind, fix=f"known: {known}")
 
@@ -49,7 +57,7 @@ def _read_json(path: Path, base: str) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        name = f"{path.parent.name}/{path.name}" if path.parent.name == "transformer" else path.name
+        name = f"{path.parent.name}/{path.name}" if path.parent.name in ("transformer", "unet") else path.name
         reason = f"it has no {name}" if isinstance(error, FileNotFoundError) else f"its {name} cannot be read"
         raise SampleError(f"{base} is not a diffusers pipeline: {reason}", fix="name a whole pipeline") from None
     if not isinstance(data, dict):

@@ -30,7 +30,7 @@ DEFAULT_GUIDANCE = Scales(image=1.5, text=7.5)  # InstructPix2Pix's; the paper g
 class StageInfo:
     """The facts that decide whether a request fits: which stage, its Recipe, palette and sizes.
 
-    stride: frames that a later latent frame covers. patch: pixels along a token's side. frames, fps: the default clip.
+    strides: see backbones.Layout. frames, fps: the default clip.
     """
 
     stage: str
@@ -38,8 +38,7 @@ class StageInfo:
     recipe: Recipe
     palette: Palette
     num_ids: int
-    stride: int
-    patch: int
+    strides: tuple[int, ...]
     frames: int
     fps: str
 
@@ -54,20 +53,29 @@ class StageInfo:
     def of_configs(cls, index: dict[str, Any], vae: dict[str, Any], denoiser: dict[str, Any]) -> StageInfo:
         """From the configurations of a pipeline, its VAE and its denoiser."""
         layout = layout_of_class(denoiser["_class_name"])
-        stride, patch = layout.strides(vae, denoiser)
+        strides = layout.strides(vae, denoiser)
+        schedule = index.get("schedule", "scheduler")
+        if schedule not in layout.schedules:
+            fix = f"known: {', '.join(layout.schedules)}"
+            raise InvalidValueError(f"a {layout.name} has no such schedule", seen=schedule, fix=fix)
         stage = next(key for key, value in STAGES.items() if value == index["_class_name"])
         palette = named(index["palette"])
         num_ids, frames, fps = int(index["num_ids"]), int(index["frames"]), str(exact_fps(index["fps"]))
-        return cls(stage, layout, recipe(index["recipe"]), palette, num_ids, stride, patch, frames, fps)
+        return cls(stage, layout, recipe(index["recipe"]), palette, num_ids, strides, frames, fps)
 
     @property
     def backbone(self) -> Backbone:
         """The model's own code, which loads torch and diffusers."""
         return backbone(self.layout.name)
 
+    @property
+    def patch(self) -> int:
+        """Pixels along a token's side."""
+        return self.strides[1]
+
     def grid(self, num_frames: int) -> TokenGrid:
-        """Raises InvalidValueError for a number of frames that the VAE cannot take."""
-        return self.layout.grid(num_frames, (self.stride, self.patch))
+        """Raises InvalidValueError for a number of frames that the model cannot take."""
+        return self.layout.grid(num_frames, self.strides)
 
     @classmethod
     def read(cls, folder: str | Path, stage: str) -> StageInfo:

@@ -101,7 +101,7 @@ def join_video(
 
 def global_prompt(backbone: Backbone, encoders: Encoders, prompt: str) -> Tensor:
     """A global prompt as the denoiser takes it: B S D, B = 1."""
-    states = backbone.encode_text(encoders.tokenizer, encoders.text_encoder, [prompt])
+    states = backbone.encode_global(encoders.tokenizer, encoders.text_encoder, [prompt])
     return backbone.global_text(encoders.tokenizer, *states)
 
 

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import DiffusionPipeline
 from safetensors import safe_open
 
 from .. import backbones
-from ..backbones import Backbone
-from ..errors import InvalidValueError, SampleError
+from ..backbones import LAYOUTS, Backbone
+from ..errors import InvalidValueError
 from ..palette import named
 from .bases import Base, find_base
 from .checkpoint import new_checkpoint_folder
@@ -31,6 +30,7 @@ def make_stage(
     *,
     num_masked_blocks: int | None = None,
     recipe_name: str = "paper",
+    per_frame: bool = False,
     seed: int = 0,
     say: Callable[[str], None] = lambda text: None,
     **settings: Any,
@@ -38,8 +38,10 @@ def make_stage(
     """The pipeline of a stage, equal to its base until trained.
 
     base: a hub id, a folder of a diffusers text-to-video pipeline, or a name of backbones.BASES. stage: "motion" or
-    "video". num_masked_blocks: K, by default a quarter of the blocks for "video" (the paper's 10 of 40) and none for
-    "motion" (its blocks are the base's). settings: frames, fps, palette, num_ids, schedule. say: hears about downloads.
+    "video". num_masked_blocks: K, by default for "video" the paper's (a quarter of a DiT's blocks, all spatial ones of
+    a U-Net's encoder) and none for "motion" (its blocks are the base's). per_frame: a U-Net's masked self-attention
+    joins the tokens of one frame, not of all. settings: frames, fps, palette, num_ids, schedule. say: hears about
+    downloads.
 
     Raises InvalidValueError or SampleError for a base, stage, recipe or K that does not exist.
     """
@@ -51,7 +53,7 @@ def make_stage(
         raise InvalidValueError(problem, seen=num_masked_blocks, fix="leave --blocks out")
     if not isinstance(base, Base):
         base = find_base(str(base), say=say)
-    limit = base.denoiser.get("num_layers")
+    limit = LAYOUTS[base.backbone].num_blocks(base.denoiser) if base.denoiser else None
     if num_masked_blocks is not None and (num_masked_blocks < 0 or (limit and num_masked_blocks > limit)):
         problem = f"masked blocks are 0 to {limit or 'all'} of the base's blocks"
         raise InvalidValueError(problem, seen=num_masked_blocks)
@@ -62,6 +64,7 @@ def make_stage(
         stage,
         num_masked_blocks=num_masked_blocks,
         recipe_name=recipe_name,
+        per_frame=per_frame,
         seed=seed,
         **settings,
     )
@@ -74,6 +77,7 @@ def stage_on(
     *,
     num_masked_blocks: int | None = None,
     recipe_name: str = "paper",
+    per_frame: bool = False,
     seed: int = 0,
     **settings: Any,
 ) -> StagePipeline:
@@ -82,10 +86,10 @@ def stage_on(
     denoiser = components["transformer"]
     blocks = 0 if stage == "motion" else num_masked_blocks
     if blocks is None:
-        blocks = max(1, len(denoiser.blocks) // 4)
+        blocks = backbone.default_masked(denoiser.config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # the insides of new layers are random
-        changed = backbone.build(denoiser, cond_latents=COND_LATENTS, num_masked_blocks=blocks)
+        changed = backbone.build(denoiser, cond_latents=COND_LATENTS, num_masked_blocks=blocks, per_frame=per_frame)
     pipeline = PIPELINES[stage](**{**components, "transformer": changed}, recipe=recipe_name, **settings)
     assert pipeline.info.stage == stage  # reading the settings checks them
     return pipeline
@@ -103,14 +107,8 @@ def load_base(base: str | Path | Base, *, seed: int = 0) -> tuple[Backbone, dict
     found = backbones.backbone(base.backbone)
     if base.folder is None:
         return found, found.tiny(seed)
-    dtypes = _stored_dtypes(base.folder)
-    pipeline = DiffusionPipeline.from_pretrained(base.folder, use_safetensors=True, dtype=dtypes)
-    if getattr(pipeline, "transformer_2", None) is not None:
-        fix = "use a base with one denoiser, such as Wan 2.1 or Wan2.2-TI2V-5B"
-        raise SampleError(
-            "the base has two denoisers, one for high and one for low noise", seen=str(base.folder), fix=fix
-        )
-    return found, {key: getattr(pipeline, key) for key in found.components}
+    folders = [base.folder] if base.beside is None else [base.folder, base.beside]
+    return found, found.load(folders, _stored_dtypes(base.folder))
 
 
 def _stored_dtypes(folder: Path) -> dict[str, torch.dtype]:

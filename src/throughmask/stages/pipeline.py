@@ -16,7 +16,6 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from ..backbones import autocast_dtype
-from ..backbones import wan as _wan  # noqa: F401 (diffusers finds a component's class only in modules that are loaded)
 from ..errors import InvalidValueError, SampleError
 from ..nn.guidance import Condition, Guidance
 from ..types import exact_fps
@@ -76,6 +75,7 @@ class StagePipeline(DiffusionPipeline, WanLoraLoaderMixin):
         Raises SampleError for a folder that is not such a checkpoint.
         """
         info = StageInfo.read(folder, cls.stage)
+        _ = info.backbone  # diffusers finds a component's class only in modules that are loaded
         dtypes = {"transformer": dtype, "default": autocast_dtype(dtype)}
         try:
             wanted = [name for name in info.layout.components if name not in kwargs]

@@ -13,7 +13,6 @@ from ..backbones import Backbone
 from ..errors import InvalidValueError
 from ..nn.guidance import Condition, Guidance
 from ..nn.objective import FlowMatching, linear_quadratic_sigmas
-from ..nn.plan import SortPlan
 
 SCHEDULES = ("scheduler", "linear-quadratic")
 
@@ -51,7 +50,8 @@ def sample_latents(
     each = Condition._make(None if part is None else _for_each(part, batch).to(device) for part in condition)
     branches = guidance.branches(each, empty_text.to(device))
     # Labels do not change from step to step or layer to layer, and neither does their order.
-    plan = SortPlan.of(branches.label) if branches.label is not None else None
+    size = noise.shape[2], noise.shape[3], noise.shape[4]
+    plan = backbone.plan(branches.label, size) if branches.label is not None else None
     _set_times(backbone, scheduler, steps, schedule, device)
     latents = noise.to(device, torch.float32) * getattr(scheduler, "init_noise_sigma", 1.0)
     num_branches = guidance.num_branches()

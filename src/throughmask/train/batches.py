@@ -209,7 +209,8 @@ class Batches:
         rows = rows._replace(motion=read("motion", items, variants))
         if self.recipe.mask_self:
             label = torch.where(rows.drop_image[:, None], -1, read("tokens", items, variants).long())
-            rows = rows._replace(label=label, plan=self.backbone.plan(label, tuple(rows.clean.shape[2:])))
+            _, _, F, Y, X = rows.clean.shape
+            rows = rows._replace(label=label, plan=self.backbone.plan(label, (F, Y, X)))
         if self.recipe.mask_cross:
             sees = torch.from_numpy(np.unpackbits(read("sees", items, variants).numpy(), axis=-1)).bool()
             seen = sees.flatten(0, 1).any(0).nonzero()

@@ -7,11 +7,19 @@ runs of one label, and all local prompts. Recomputation (checkpointing) is work,
 
 from __future__ import annotations
 
+import functools
+import json
+import math
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
+from .. import backbones
+from ..backbones import Backbone
 from ..errors import InvalidValueError
+from ..nn.guidance import Condition
 
 # What an attention layer's keys and values are made of: the clip's tokens, the global prompt's, or the local prompts'.
 KEYS = {"attn1": "tokens", "masked_self": "tokens", "attn2": "text", "masked_cross": "local"}
@@ -48,6 +56,49 @@ class StepFlops(NamedTuple):
     @property
     def total(self) -> float:
         return self.forward + self.backward
+
+
+def clip_flops(
+    backbone: Backbone, denoiser: Any, clean: Tensor, condition: Condition, squared_runs: float | None = None
+) -> float:
+    """Model FLOPs of one sample in one training step, of any backbone's denoiser. clean: latents B C F Y X; of these
+    and of the condition only sizes count. squared_runs: of the finest tokens, see `step_flops`.
+
+    Where weights do not say what they act on, as in a U-Net, torch counts a forward without memory; adapters are left
+    out, and coarser tokens are taken to fall into runs as the finest do.
+    """
+    patch = denoiser.config.get("patch_size")
+    if patch is not None:
+        local = condition.local
+        return train_flops(
+            denoiser,
+            tokens=clean[0, 0].numel() // math.prod(patch),
+            text=condition.text.shape[1],
+            local=None if local is None else local.shape[1] * local.shape[2],
+            squared_runs=squared_runs,
+        )
+    config = json.dumps({key: value for key, value in denoiser.config.items() if key[0] != "_"})
+    parts = [None if part is None else (tuple(part.shape[1:]), part.dtype) for part in condition]
+    kind: type = type(denoiser)
+    forward = _counted(backbone.name, kind, config, tuple(clean.shape[1:]), tuple(parts))
+    for name, weight in denoiser.named_parameters():
+        if name.endswith("masked_self.to_q.weight"):  # its attention is an operation that torch cannot count
+            level = int(name.split(".")[1]) if name.startswith("down_blocks.") else 0
+            every = (clean[0, 0].numel() / 4**level) ** 2
+            forward += 4.0 * weight.shape[0] * (every if squared_runs is None else squared_runs / 16**level)
+    frozen = not all(weight.requires_grad for weight in denoiser.parameters())
+    return forward * (2 if frozen else 3)
+
+
+@functools.cache
+def _counted(name: str, kind: type, config: str, size: tuple[int, ...], parts: tuple[Any, ...]) -> float:
+    """What torch counts of one sample's forward."""
+    with torch.device("meta"), FlopCounterMode(display=False) as counter, torch.no_grad():
+        twin: Any = kind.from_config(json.loads(config))  # type: ignore[attr-defined]
+        told = [None if part is None else torch.zeros(1, *part[0], dtype=part[1]) for part in parts]
+        condition = Condition._make(told)._replace(label=None)
+        backbones.backbone(name).denoise(twin, torch.zeros(1, *size), torch.zeros(1), condition, None)
+    return float(counter.get_total_flops())
 
 
 def train_flops(

@@ -85,7 +85,8 @@ class Encoder:
     def described(self) -> dict[str, str]:
         """What would make cached latents stale, in words and numbers."""
         marks = {"vae": fingerprint(self.encoders.vae), "repeat": self.repeat, "dtype": str(self.dtype)}
-        return {**marks, "palette": f"{self.palette.name}, {self.num_ids} ids"}
+        grid = f"{self.grid.patch[0]}×{self.grid.patch[1]} pixels, {len(self.grid.frames)} latent frames"
+        return {**marks, "token": grid, "palette": f"{self.palette.name}, {self.num_ids} ids"}
 
 
 class LatentItems:

@@ -79,6 +79,29 @@ def toybox_video() -> StageConfig:
     return replace(toybox_motion(), stage="video", out="out/toybox-video", blocks=2)
 
 
+def toybox_unet_base() -> StageConfig:
+    """As `toybox_base`, a U-Net: on the same VAE and text encoder, for as many steps, 8.8 M parameters."""
+    return replace(
+        toybox_base(),
+        backbone="animatediff",
+        out="out/toybox-unet-base",
+        cache="out/toybox-unet-latents",  # its tokens are smaller
+        width=32,
+        layers=2,
+        compile=False,
+    )
+
+
+def toybox_unet_motion() -> StageConfig:
+    """Stage 1 on that base."""
+    return replace(toybox_unet_base(), stage="motion", out="out/toybox-unet-motion", base="out/toybox-unet-base/model")
+
+
+def toybox_unet_video() -> StageConfig:
+    """Stage 2 on that base, with the paper's six masked blocks."""
+    return replace(toybox_unet_motion(), stage="video", out="out/toybox-unet-video", blocks=6)
+
+
 def paper_dit() -> StageConfig:
     """The paper's DiT (Sec. 10): 4 B parameters, 256×256, 128 frames at 24 fps (129 here: a causal VAE takes 4k + 1),
     K = 10, batch 32, learning rate 2e-5 constant after 2,000 steps of warm-up, 50,000 steps, for either stage.
@@ -109,6 +132,27 @@ def paper_dit() -> StageConfig:
         checkpointing=True,
         compile=True,
         held_out="data-held-out",
+    )
+
+
+def paper_unet() -> StageConfig:
+    """The paper's U-Net (Sec. 10): AnimateDiff's design, 1.4 B parameters with the text encoder, 512×512, 16 frames at
+    about 6 fps, K = 6, v-prediction with zero terminal SNR; batch, learning rate, warm-up and steps as its DiT's.
+
+    Its base is private: ours is Stable Diffusion 1.5 with the motion modules of AnimateDiff v3.
+    """
+    return replace(
+        paper_dit(),
+        base="guoyww/animatediff-motion-adapter-v1-5-3",
+        backbone="animatediff",
+        out="out/paper-unet",
+        cache="out/paper-unet-latents",
+        blocks=6,
+        size=(512, 512),
+        frames=16,
+        fps="6",
+        parallel="ddp",  # it fits on one GPU
+        compile=False,  # four resolutions would be compiled apart
     )
 
 
@@ -169,7 +213,11 @@ PRESETS: dict[str, Callable[[], Any]] = {
     "toybox-base": toybox_base,
     "toybox-motion": toybox_motion,
     "toybox-video": toybox_video,
+    "toybox-unet-base": toybox_unet_base,
+    "toybox-unet-motion": toybox_unet_motion,
+    "toybox-unet-video": toybox_unet_video,
     "paper-dit": paper_dit,
+    "paper-unet": paper_unet,
     "wan-1.3b-lora": wan_lora,
     "overfit": overfit,
 }

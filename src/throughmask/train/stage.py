@@ -6,7 +6,6 @@ is learnt and what the network is told come from `batches`, which join condition
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,7 +22,7 @@ from ..stages.recipes import recipe
 from ..types import MaskTrajectory, Video, exact_fps
 from .batches import Batch, Batches
 from .devices import Processes
-from .flops import peak_flops, train_flops
+from .flops import clip_flops, peak_flops
 from .latents import CacheConfig, Encoder, make_latents
 from .learner import Learner
 from .preview import Preview, on_device
@@ -266,15 +265,8 @@ class Watch:
 
     def _flops(self, part: Batch) -> float:
         """Of one sample of the step."""
-        tokens = part.clean[0, 0].numel() // math.prod(self.subject.denoiser.config.patch_size)
-        local = part.condition.local
-        return train_flops(
-            self.subject.denoiser,
-            tokens=tokens,
-            text=part.condition.text.shape[1],
-            local=None if local is None else local.shape[1] * local.shape[2],
-            squared_runs=None if part.plan is None else part.squared_runs,
-        )
+        subject, squared = self.subject, None if part.plan is None else part.squared_runs
+        return clip_flops(subject.backbone, subject.denoiser, part.clean, part.condition, squared)
 
 
 def _batches(config: StageConfig, subject: Subject, processes: Processes, say: Say) -> Batches:
