@@ -14,7 +14,7 @@ from throughmask import media, storage
 from throughmask.animation import Animation, Animator
 from throughmask.animation.fitting import fitting_size
 from throughmask.errors import InvalidValueError, OutputError, SampleError, ThroughMaskWarning
-from throughmask.perception.parse import painted_hints, painted_points
+from throughmask.perception.parse import named_hints, painted_points
 from throughmask.stages import bundle
 from throughmask.stages.bundle import Habits, find_model, stage_folder
 
@@ -162,9 +162,9 @@ def test_a_point_is_a_small_disc():
     assert (rows.max(), columns.min()) == (2, 93)  # radius 2, cut off at the corner
     with pytest.raises(InvalidValueError, match="a point is x,y, inside the picture"):
         painted_points((48, 96), [(1, (96, 0))])
-    assert painted_hints((48, 96), ["red ball"]) is None
+    assert named_hints((48, 96), ["red ball"]) is None
     with pytest.raises(InvalidValueError, match=r"names no such object \(seen: cat\); named: red ball"):
-        painted_hints((48, 96), ["red ball"], points=[("cat", (1, 1))])
+        named_hints((48, 96), ["red ball"], points=[("cat", (1, 1))])
 
 
 def test_a_picture_unlike_those_learnt_is_warned_about(animator, made):

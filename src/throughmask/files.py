@@ -6,13 +6,16 @@ A temporary name starts with ".tmp-", so what a killed process leaves behind is 
 from __future__ import annotations
 
 import errno
+import hashlib
+import json
 import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from .errors import FormatError, MediaError, OutputError
 
@@ -225,3 +228,20 @@ def _replace_folder(new: Path, path: Path) -> None:
         os.rename(old, path)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def key_of(made_with: Mapping[str, Any]) -> str:
+    """A short name for a way of making results."""
+    return hashlib.sha256(json.dumps(made_with, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def fingerprint(*paths: Path) -> str:
+    """A short name for what files and folders hold: all bytes, and names below each path's own place."""
+    whole = hashlib.sha256()
+    for root in paths:
+        inner = root.rglob("*") if root.is_dir() else [root]
+        for path in sorted(path for path in inner if path.is_file() and not path.name.startswith(".")):
+            with path.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").hexdigest()
+            whole.update(f"{path.relative_to(root.parent).as_posix()}\0{content}\n".encode())
+    return whole.hexdigest()[:12]

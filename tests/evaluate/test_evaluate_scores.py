@@ -9,9 +9,10 @@ from oracles import ONE, TWO, Finder, Mover, Oracle, Renderer
 
 from throughmask.errors import InvalidValueError, OutputError
 from throughmask.evaluate.benchmark import evaluate_scenes, evaluate_split
-from throughmask.evaluate.journal import RESULTS, Journal, fingerprint, key_of
+from throughmask.evaluate.journal import RESULTS, Journal
 from throughmask.evaluate.scenes import Clip, chosen_seeds
 from throughmask.evaluate.scores import MEASURES, Scores
+from throughmask.files import fingerprint, key_of
 
 CASES = {7: ONE, 8: TWO}
 ORACLE = Oracle(*CASES.values())

@@ -18,7 +18,7 @@ from throughmask import media
 from throughmask.errors import InvalidValueError, SampleError
 from throughmask.perception.instruct.local import LocalInstruct
 from throughmask.perception.language import EnglishRules
-from throughmask.perception.parse import painted_hints, parse_scene, track_video
+from throughmask.perception.parse import named_hints, parse_scene, track_video
 from throughmask.perception.real.detect import Detection, Detections, GroundingDino
 from throughmask.perception.real.matching import Candidate, allot, best_assignment, split_place
 from throughmask.perception.real.perception import RealPerception, prompts_of
@@ -600,12 +600,12 @@ def test_parse_with_boxes_that_a_detector_finds():
 
 def test_hints_become_boxes_points_or_masks():
     names = ["dog", "cat", "ball", "bird"]
-    hints = painted_hints(
+    hints = named_hints(
         (100, 201),
         names,
         [("dog", (10, 10, 90, 70)), ("cat", (60, 50, 140, 95))],
         [("ball", (30, 20)), ("ball", (170, 20))],
-    )
+    ).painted((100, 201))
     prompts = prompts_of(hints, [1, 2, 3, 4])
     assert set(prompts) == {1, 2, 3}
     assert prompts[2].box == (60, 50, 140, 95)
@@ -616,7 +616,7 @@ def test_hints_become_boxes_points_or_masks():
     assert np.array_equal(prompts_of(hints, [4])[4].mask, hints == 4)
     boxes = Boxes()
     knows = Knows({(0, name): (100, 60, 120, 90) for name in ("cat", "dog")})
-    hint = painted_hints((100, 201), names, [("dog", (10, 10, 90, 50))])
+    hint = named_hints((100, 201), names, [("dog", (10, 10, 90, 50))]).painted((100, 201))
     labels = RealPerception(knows, boxes, boxes).segment(np.zeros((100, 201, 3), np.uint8), {1: "dog", 2: "cat"}, hint)
     assert (labels[10:50, 10:90] == 1).all()  # the hint is more than what a detector thinks
     assert (labels[60:90, 100:120] == 2).all()

@@ -192,7 +192,7 @@ def _must_be_ours(out: Path) -> None:
 
 def _fingerprints(models: dict[str, Path]) -> dict[str, str]:
     """What the files of each model hold, wherever they lie."""
-    from ..evaluate.journal import fingerprint
+    from ..files import fingerprint
     from ..stages.checkpoint import STAGES, StageInfo, component_folder
 
     names: dict[str, tuple[str, ...]] = {"perception": ("tokenizer", "text_encoder", "segmenter")}

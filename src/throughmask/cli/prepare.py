@@ -190,7 +190,7 @@ def _open_tools(open_reader: Callable[[], Language], seeing: Seeing | None, sees
 
 def _identity(seeing: Seeing) -> Any:
     """What finds objects, for the record: a folder by the content of its files."""
-    from ..evaluate.journal import fingerprint
+    from ..files import fingerprint
 
     folder = Path(seeing.kind or "")
     words = (None, "toybox", "real")

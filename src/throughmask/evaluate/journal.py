@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..errors import OutputError
+from ..files import key_of
 
 RESULTS = "results.jsonl"
 
@@ -83,23 +83,6 @@ class Journal:
             if isinstance(line, dict) and {"scene", "key", "made_with", "result"} <= set(line):
                 lines.append(line)
         return lines
-
-
-def key_of(made_with: Mapping[str, Any]) -> str:
-    """A short name for a way of making results."""
-    return hashlib.sha256(json.dumps(made_with, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def fingerprint(*paths: Path) -> str:
-    """A short name for what files and folders hold: all bytes, and names below each path's own place."""
-    whole = hashlib.sha256()
-    for root in paths:
-        inner = root.rglob("*") if root.is_dir() else [root]
-        for path in sorted(path for path in inner if path.is_file() and not path.name.startswith(".")):
-            with path.open("rb") as file:
-                content = hashlib.file_digest(file, "sha256").hexdigest()
-            whole.update(f"{path.relative_to(root.parent).as_posix()}\0{content}\n".encode())
-    return whole.hexdigest()[:12]
 
 
 def _short(value: Any) -> str:

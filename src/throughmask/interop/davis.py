@@ -39,7 +39,7 @@ def read_davis(
     Raises FormatError if the folder holds no PNG, or the masks differ in size or are not evenly numbered.
     """
     folder = Path(folder)
-    paths, step = _numbered(folder, (".png",))
+    paths, step = numbered(folder, (".png",))
     rate = exact_fps(fps) if fps is not None else (media.probe_video(video).fps if video is not None else FPS)
     first = media.read_labels(paths[0])
     height, width = first.shape
@@ -50,7 +50,7 @@ def read_davis(
         if one.shape != first.shape:
             raise FormatError("masks differ in size", seen=f"{path.name} {one.shape}, {paths[0].name} {first.shape}")
         labels[frame] = one
-    notes = _void_to_background(labels, paths)
+    notes = void_to_background(labels, paths)
     if step > 1 and fps is None and video is None:
         rate = rate / step
         notes.append(f"The masks are numbered in steps of {step}: they were taken to be {rate} frames a second.")
@@ -78,7 +78,7 @@ def write_davis(value: Sample | MaskTrajectory, folder: str | Path, *, force: bo
             media.write_labels(temporary / f"{frame:05d}.png", labels)
 
 
-def _numbered(folder: Path, suffixes: tuple[str, ...]) -> tuple[list[Path], int]:
+def numbered(folder: Path, suffixes: tuple[str, ...]) -> tuple[list[Path], int]:
     """The folder's files of a kind in frame order, and the step of their numbers (1 where they have none)."""
     if not folder.is_dir():
         raise FormatError("there is no such folder", seen=str(folder))
@@ -103,7 +103,7 @@ def _numbered(folder: Path, suffixes: tuple[str, ...]) -> tuple[list[Path], int]
     return [inside(folder, name) for name in names], step
 
 
-def _void_to_background(labels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], paths: list[Path]) -> list[str]:
+def void_to_background(labels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], paths: list[Path]) -> list[str]:
     """Replace 255 in place; returns what to tell the user."""
     void = labels == VOID
     num_void = int(void.sum())
@@ -131,7 +131,7 @@ def _pictures(folder: Path, masks: list[Path], fps: Fraction, notes: list[str]) 
     place = root.parent / "JPEGImages" / folder.parent.name / folder.name
     if not place.is_dir():
         return None
-    known = {path.stem: path for path in _numbered(place, (".jpg", ".jpeg"))[0]}
+    known = {path.stem: path for path in numbered(place, (".jpg", ".jpeg"))[0]}
     missing = [path.stem for path in masks if path.stem not in known]
     if missing:
         notes.append(f"The pictures in JPEGImages were left out: {len(missing)} masks have none.")

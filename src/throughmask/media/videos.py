@@ -53,7 +53,7 @@ def probe_video(path: str | Path) -> VideoInfo:
         first = next(container.decode(stream), None)
         if first is None:
             raise MediaError("the video has no frame that can be decoded", seen=str(path))
-        size = _upright(_crop(np.empty((first.height, first.width)), container), first).shape
+        size = upright(cropped(np.empty((first.height, first.width)), container), first).shape
         codec = stream.codec_context.name
     return VideoInfo(len(timing.ticks), timing.fps, (size[0], size[1]), float(timing.seconds), codec, timing.variable)
 
@@ -129,7 +129,7 @@ def _decode(
                 seen = f"{path}: {len(wanted)} frames of {first[0]}×{first[1]}"
                 fix = f"cut or shrink it, or raise max_pixels (now {max_pixels})"
                 raise MediaError("the video is too large for memory", seen=seen, fix=fix)
-            shape = _upright(_crop(np.empty(first), container), frame).shape
+            shape = upright(cropped(np.empty(first), container), frame).shape
             out = np.empty((len(wanted), shape[0], shape[1], 3), np.uint8)
             _explain(path, frame, stream)
         if (frame.height, frame.width) != first:
@@ -138,7 +138,7 @@ def _decode(
         low, high = np.searchsorted(wanted, [index, index + 1])
         if low < high:
             pixels = reformatter.reformat(frame, format="rgb24", interpolation=SCALING).to_ndarray()
-            out[low:high] = _upright(_crop(pixels, container), frame)
+            out[low:high] = upright(cropped(pixels, container), frame)
     if out is None or index + 1 != count:
         seen = f"{path}: {index + 1} of {count} frames can be decoded"
         raise MediaError("the video is damaged", seen=seen, fix="convert it with: ffmpeg -i IN OUT.mp4")
@@ -161,7 +161,7 @@ def _explain(path: str | Path, frame: Any, stream: Any) -> None:
         )
 
 
-def _crop(pixels: npt.NDArray[Any], container: Any) -> npt.NDArray[Any]:
+def cropped(pixels: npt.NDArray[Any], container: Any) -> npt.NDArray[Any]:
     """Undo the padding of `write_video`; a note that asks for more than one row or column is not ours."""
     note = SIZE_NOTE.fullmatch(container.metadata.get("comment", ""))
     height, width = (int(note[1]), int(note[2])) if note else pixels.shape[:2]
@@ -170,7 +170,7 @@ def _crop(pixels: npt.NDArray[Any], container: Any) -> npt.NDArray[Any]:
     return pixels[:height, :width]
 
 
-def _upright(pixels: npt.NDArray[Any], frame: Any) -> npt.NDArray[Any]:
+def upright(pixels: npt.NDArray[Any], frame: Any) -> npt.NDArray[Any]:
     """Turn and mirror a frame as the container's display matrix says (x' = a x + c y, y' = b x + d y)."""
     matrix = next((side for side in frame.side_data if side.type == SideDataType.DISPLAYMATRIX), None)
     if matrix is None:

@@ -175,17 +175,6 @@ def named_hints(
     return hints
 
 
-def painted_hints(
-    size: tuple[int, int],
-    names: Sequence[str],
-    boxes: Sequence[tuple[str | int, Box]] = (),
-    points: Sequence[tuple[str | int, Point]] = (),
-) -> Labels | None:
-    """`named_hints` as one label map."""
-    hints = named_hints(size, names, boxes, points)
-    return None if hints is None else hints.painted(size)
-
-
 def _number(name: str | int, names: Sequence[str]) -> int:
     text = str(name).strip().lower()
     if text in names:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ..errors import InvalidValueError
-from ..perception.instruct.prompts import Message, _data_url
+from ..perception.instruct.prompts import Message, data_url
 from ..types import Pixels
 
 SHOWN = 4  # frames, evenly spaced
@@ -22,7 +22,7 @@ TASK = (
 def tell(frames: Pixels, ask: Callable[[list[Message]], str]) -> str:
     """The caption of frames T H W 3. ask: messages to the text of its answer. Raises InvalidValueError without one."""
     chosen = np.unique(np.linspace(0, len(frames) - 1, SHOWN).round().astype(int))
-    shown = [{"type": "image_url", "image_url": {"url": _data_url(frames[k])}} for k in chosen]
+    shown = [{"type": "image_url", "image_url": {"url": data_url(frames[k])}} for k in chosen]
     answer = ask([{"role": "user", "content": [{"type": "text", "text": TASK}, *shown]}])
     caption = " ".join(answer.split()).strip("\"'` ")
     if not caption or len(caption) > LONGEST:

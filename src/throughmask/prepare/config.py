@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -54,11 +53,6 @@ class Config:
         """The configuration as JSON holds it."""
         fps = None if self.cutting.fps is None else str(self.cutting.fps)
         return {**asdict(self), "cutting": {**asdict(self.cutting), "fps": fps}}
-
-
-def key_of(made_with: Mapping[str, Any]) -> str:
-    """A short name for a configuration."""
-    return hashlib.sha256(json.dumps(made_with, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -14,10 +14,10 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from ..errors import InvalidValueError, MediaError
-from ..interop.davis import _numbered
+from ..interop.davis import numbered
 from ..media import MAX_VIDEO_PIXELS, read_image, resize
 from ..media.timing import read_timing, video_stream
-from ..media.videos import SCALING, _crop, _upright
+from ..media.videos import SCALING, cropped, upright
 from ..types import Pixels, Video
 from .inputs import Input, on_disk
 
@@ -69,7 +69,7 @@ class VideoFrames:
             shrunk = reformatter.reformat(frame, width=width, height=height, format="rgb24")
             return np.asarray(shrunk.to_ndarray(), np.uint8)
         pixels = reformatter.reformat(frame, format="rgb24", interpolation=SCALING).to_ndarray()
-        return np.ascontiguousarray(_upright(_crop(pixels, container), frame), np.uint8)
+        return np.ascontiguousarray(upright(cropped(pixels, container), frame), np.uint8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,7 +177,7 @@ def _pictures(item: Input, path: Path, fps: Fraction | None, names: Sequence[str
     rate = item.fps
     if fps is not None and fps != rate:
         raise InvalidValueError("pictures are not resampled", seen=f"{item.name}: {rate} fps", fix="leave out --fps")
-    paths, step = _numbered(path, PICTURES)
+    paths, step = numbered(path, PICTURES)
     if not names:
         return PictureFrames(paths, rate / step)
     known = {picture.stem: picture for picture in paths}

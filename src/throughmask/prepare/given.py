@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import interop
 from ..errors import FormatError, ThroughMaskError
-from ..interop.davis import _numbered, _void_to_background
+from ..interop.davis import numbered, void_to_background
 from ..interop.sav import EVERY
 from ..media import read_labels
 from ..types import Labels
@@ -45,7 +45,7 @@ class GivenMasks:
             if one.shape != size:
                 raise _other_size(one.shape, size, path.name)
             found[frame] = one
-        _void_to_background(found, list(self.paths[start:end]))
+        void_to_background(found, list(self.paths[start:end]))
         return found
 
 
@@ -59,7 +59,7 @@ def open_masks(item: Input) -> GivenMasks:
     with on_disk(item.masks) as path:
         kind = interop.sniff(path)
         if kind == "davis":
-            paths, _ = _numbered(path, (".png",))
+            paths, _ = numbered(path, (".png",))
             return GivenMasks(len(paths), 1, tuple(place.stem for place in paths), paths, names=dict(item.names))
         found = interop.read(path, format=kind)
         every = json.loads(path.read_bytes()).get("annotation_every", EVERY) if kind == "rle" else 1

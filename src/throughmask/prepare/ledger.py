@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import OutputError
-from ..files import PREFIX, new_file
+from ..files import PREFIX, key_of, new_file
 from ..shards import write_shard
 from ..storage import HEADER, new_sample_folder, save_sample
 from ..types import Sample
-from .config import differences, key_of
+from .config import differences
 from .cutting import Cut
 from .filters import Reject
 

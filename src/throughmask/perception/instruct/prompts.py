@@ -32,7 +32,7 @@ def question(prompt: str, picture: Pixels | None = None) -> list[Message]:
     messages[0]["content"] = f"{_file('task.txt')}\n{messages[0]['content']}"
     if picture is None:
         return [*messages, _said("user", f"Prompt: {prompt}")]
-    shown = {"type": "image_url", "image_url": {"url": _data_url(picture)}}
+    shown = {"type": "image_url", "image_url": {"url": data_url(picture)}}
     return [*messages, _said("user", [{"type": "text", "text": f"{LOOK}\nPrompt: {prompt}"}, shown])]
 
 
@@ -55,7 +55,7 @@ def _said(role: str, content: str | list[dict[str, Any]]) -> Message:
     return {"role": role, "content": content}
 
 
-def _data_url(picture: Pixels) -> str:
+def data_url(picture: Pixels) -> str:
     image = Image.fromarray(picture)
     image.thumbnail((MAX_SIDE, MAX_SIDE))
     stream = io.BytesIO()

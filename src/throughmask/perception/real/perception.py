@@ -142,7 +142,7 @@ class RealPerception:
 
 
 def prompts_of(hints: Labels, ids: Iterable[int]) -> dict[int, Prompt]:
-    """What painted hints (see parse.painted_hints) say of each id that they show: a box, points, or else a mask."""
+    """What painted hints (see parse.Hints.painted) say of each id that they show: a box, points, or else a mask."""
     widest = 2 * max(1.0, DISC * min(hints.shape)) + 1
     prompts = {}
     for id in set(ids) & set(present_ids(hints)):
