@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ..backbones import Backbone
 from ..nn.guidance import Condition, draw_drops, drop
@@ -19,7 +20,7 @@ from ..stages.conditioning import join_motion, join_video
 from ..stages.recipes import Recipe
 from .latents import LatentItems
 
-AHEAD = 2  # batches that are made while the device computes
+AHEAD = 3  # batches that are made while the device computes
 
 
 class Batch(NamedTuple):
@@ -83,6 +84,12 @@ def _sort_plan(plan: Any) -> SortPlan | None:
     return plan if isinstance(plan, SortPlan) else None
 
 
+def _longer(local: Tensor, key_mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Local prompts B L S D padded to a multiple of 16 tokens: a compiled step is compiled anew for each length."""
+    more = -local.shape[2] % 16
+    return functional.pad(local, (0, 0, 0, more)), functional.pad(key_mask, (0, more))
+
+
 class Draws(NamedTuple):
     """What is drawn for the samples of a step: an item, the variant of its labels, a phrasing, a time, what is null."""
 
@@ -136,13 +143,13 @@ class Batches:
         self.empty = backbone.global_text(tokenizer, *items.prompts.empty())[0]
 
     def iterate(self, first_step: int, device: torch.device) -> Generator[list[Batch]]:
-        """The parts of every step from `first_step` on. A thread reads ahead; joining them is the device's work."""
+        """The parts of every step from `first_step` on. Two threads read ahead; joining them is the device's work."""
 
         def gather(step: int) -> list[Rows]:
             parts = self.gather(step)
             return [part.pinned() for part in parts] if device.type == "cuda" else parts
 
-        with ThreadPoolExecutor(1) as pool:
+        with ThreadPoolExecutor(2) as pool:
             waiting = [pool.submit(gather, first_step + k) for k in range(AHEAD)]
             try:
                 for step in itertools.count(first_step + AHEAD):
@@ -212,9 +219,10 @@ class Batches:
             _, _, F, Y, X = rows.clean.shape
             rows = rows._replace(label=label, plan=self.backbone.plan(label, (F, Y, X)))
         if self.recipe.mask_cross:
-            sees = torch.from_numpy(np.unpackbits(read("sees", items, variants).numpy(), axis=-1)).bool()
-            seen = sees.flatten(0, 1).any(0).nonzero()
-            num_objects = int(seen.max()) + 1 if len(seen) else 1
-            local, key_mask = self.items.prompts.local(items, phrasings, num_objects)
-            rows = rows._replace(sees=sees[..., :num_objects].contiguous(), local=local, key_mask=key_mask)
+            packed = read("sees", items, variants).numpy()
+            seen = np.flatnonzero(np.unpackbits(np.bitwise_or.reduce(packed, axis=(0, 1))))
+            num_objects = int(seen[-1]) + 1 if len(seen) else 1
+            sees = torch.from_numpy(np.unpackbits(packed, axis=-1, count=num_objects)).bool()
+            local, key_mask = _longer(*self.items.prompts.local(items, phrasings, num_objects))
+            rows = rows._replace(sees=sees, local=local, key_mask=key_mask)
         return rows

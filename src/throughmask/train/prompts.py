@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -34,7 +36,7 @@ class Prompts:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._read: dict[int, dict[str, Tensor]] = {}
+        self._read: dict[int, tuple[Tensor, npt.NDArray[np.int32]]] = {}
 
     def texts(self, items: Sequence[int], phrasings: Sequence[int], column: int) -> tuple[Tensor, Tensor]:
         """Encoded prompts, padded to the longest: B S D, and B S. column: 0 the prompt, 1 the motion prompt."""
@@ -47,8 +49,8 @@ class Prompts:
         return padded.unflatten(0, (len(items), num_objects)), mask.unflatten(0, (len(items), num_objects))
 
     def num_phrasings(self, item: int) -> int:
-        spans = self._shard(item)["spans"][item % PER_SHARD]
-        return int((spans[:, 0, 1] > 0).sum())
+        _, spans = self._shard(item)
+        return int((spans[item % PER_SHARD, :, 0, 1] > 0).sum())
 
     def empty(self) -> tuple[Tensor, Tensor]:
         """The empty prompt, encoded: 1 S D, and 1 S."""
@@ -56,14 +58,16 @@ class Prompts:
         return states[None], torch.ones(1, len(states), dtype=torch.bool)
 
     def _text(self, item: int, phrasing: int, column: int) -> Tensor:
-        shard = self._shard(item)
-        start, length = shard["spans"][item % PER_SHARD, phrasing, column].tolist()
-        return shard["text"][start : start + length]
+        text, spans = self._shard(item)
+        start, length = spans[item % PER_SHARD, phrasing, column]
+        return text[start : start + length]
 
-    def _shard(self, item: int) -> dict[str, Tensor]:
+    def _shard(self, item: int) -> tuple[Tensor, npt.NDArray[np.int32]]:
+        """text and spans, see _encoded; hundreds of spans are looked up for a batch, which numpy does faster."""
         number = item // PER_SHARD
         if number not in self._read:
-            self._read[number] = load_shard(shard_path(self.folder, number))
+            fields = load_shard(shard_path(self.folder, number))
+            self._read[number] = fields["text"], fields["spans"].numpy()
         return self._read[number]
 
 
