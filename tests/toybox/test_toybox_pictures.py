@@ -74,6 +74,20 @@ def test_masks_are_where_the_physics_says(rendered):
 
 
 @pytest.mark.slow
+def test_bystanders_are_in_the_picture_and_in_no_mask():
+    story = make_story(800_003, size=(96, 96))
+    sample, truth = draw(story)
+    everybody = tuple(range(len(story.plan.toys)))
+    text = dataclasses.replace(story.text, order=everybody, names=("x", "y"), prompts=("x", "y"))
+    whole = draw(dataclasses.replace(story, text=text))[0]
+    assert (sample.video.frames == whole.video.frames).all()
+    assert set(np.unique(sample.trajectory.labels)) == {0, 1}
+    assert set(np.unique(whole.trajectory.labels)) == {0, 1, 2}
+    silent = next(n for n, toy in enumerate(story.plan.toys) if toy.act.silent)
+    assert (sample.trajectory.labels[whole.trajectory.labels == silent + 1] == 0).all()
+    assert len(truth.objects) == len(sample.scene.objects) == 1
+
+
 def test_the_median_toy_covers_one_to_four_percent():
     shares = []
     for seed in split_seeds("toybox-multi")[:20]:

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from throughmask.toybox import make_story, split_seeds, truth_of
+from throughmask.toybox.events import Claim
 from throughmask.toybox.kinds import COLOURS, HELD_OUT, SHAPES
+from throughmask.toybox.recipes import HELD_OUT_SPLITS
 
 RIGHT, LEFT = r"to the (front |back )?right|rightward", r"to the (front |back )?left|leftward"
 TOWARD, AWAY = r"toward the (camera|viewer)|to the front", r"away from the (camera|viewer)|to the back"
@@ -187,9 +189,7 @@ def test_phrasings_differ_and_claims_do_not():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "split", ["toybox-single", "toybox-multi", "toybox-entering", "toybox-twins", "toybox-compositional"]
-)
+@pytest.mark.parametrize("split", [name for name in HELD_OUT_SPLITS if name not in ("toybox-128", "toybox-bystanders")])
 def test_splits_keep_their_promise(split):
     for seed in split_seeds(split)[:5]:
         truth = truth_of(make_story(seed))
@@ -201,13 +201,37 @@ def test_splits_keep_their_promise(split):
             assert (truth.visible[0] == 0).any()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("first", [800_000, 5_000_000])
+def test_nobody_speaks_of_bystanders(first):
+    for seed in range(first, first + 6):
+        story = make_story(seed)
+        toys, text = story.plan.toys, story.text
+        silent = {n for n, toy in enumerate(toys) if toy.act.silent}
+        assert 1 <= len(silent) < len(toys)
+        assert sorted(text.order) == sorted(set(range(len(toys))) - silent)
+        assert all(story.claims[n] == Claim("stay") for n in silent)
+        told = f"{text.caption} {text.motion} {text.prompts}".lower()
+        assert not any(f"{toys[n].colour} {toys[n].shape}" in told for n in silent)
+        truth = truth_of(story)
+        assert [(thing.colour, thing.shape) for thing in truth.objects] == [
+            (toys[n].colour, toys[n].shape) for n in text.order
+        ]
+
+
+def test_elsewhere_every_toy_is_named():
+    for seed in (5, 900_000, 1_100_000):
+        story = make_story(seed)
+        assert sorted(story.text.order) == list(range(len(story.plan.toys)))
+
+
 def test_splits_do_not_meet():
     singles, multi = split_seeds("toybox-single"), split_seeds("toybox-multi")
     assert split_seeds("toybox-128") == singles + multi
     everything = [
-        seed for name in ("128", "entering", "twins", "compositional") for seed in split_seeds(f"toybox-{name}")
+        seed for name in HELD_OUT_SPLITS if name not in ("toybox-single", "toybox-multi") for seed in split_seeds(name)
     ]
-    assert len(set(everything)) == len(everything) == 128 + 3 * 64
+    assert len(set(everything)) == len(everything) == 128 + 4 * 64
     assert min(everything) >= 1_000_000
 
 

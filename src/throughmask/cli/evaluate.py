@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 TABLE, NUMBERS, PAGE = "table.txt", "scores.json", "page.html"
 
-Split = Annotated[str, typer.Argument(help="toybox-128, -single, -multi, -entering, -twins or -compositional.")]
+Split = Annotated[str, typer.Argument(help="toybox-128, -single, -multi, -entering, -twins, -compositional or -bystanders.")]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="For all results; a run that stopped goes on here.")]
 Model = Annotated[
     str | None, typer.Option(metavar="DIR", help="A bundle, or its name: both stages, and what finds toys again.")

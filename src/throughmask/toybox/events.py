@@ -76,7 +76,10 @@ def claims(plan: Plan, states: States, sight: Sight, fps: float) -> tuple[Claim,
         claim = _claim(plan, states, sight, n, track, fps, bumps[n], bumped_by[n])
         found.append(claim)
     if len(found) > 1:
-        found = [_with_passes(n, claim, found, states, sight) for n, claim in enumerate(found)]
+        silent = {n for n, toy in enumerate(plan.toys) if toy.act.silent}
+        if any(found[n] != Claim("stay") for n in silent):
+            raise Illegible("a toy that nobody speaks of is touched")
+        found = [_with_passes(n, claim, found, states, sight, silent) for n, claim in enumerate(found)]
     return tuple(found)
 
 
@@ -283,14 +286,16 @@ def _pace(verb: str, speed: float) -> str:
     return "slowly" if speed < low else "quickly" if speed > high else ""
 
 
-def _with_passes(n: int, claim: Claim, all_claims: list[Claim], states: States, sight: Sight) -> Claim:
+def _with_passes(
+    n: int, claim: Claim, all_claims: list[Claim], states: States, sight: Sight, silent: set[int]
+) -> Claim:
     """The claim with whom the toy passes behind or in front of, to be hidden or to hide on the way."""
     if claim.verb not in ("roll", "slide") or claim.bumped_by >= 0:
         return claim
     passes = []
     for m in range(len(all_claims)):
         touched = any({n, m} == {c.first, c.second} for c in states.contacts)
-        if m == n or touched or all_claims[m].verb not in ("stay", "spin", "jump"):
+        if m == n or m in silent or touched or all_claims[m].verb not in ("stay", "spin", "jump"):
             continue
         behind, before = sight.hidden[:, n, m].max(), sight.hidden[:, m, n].max()
         apart = sight.places[:, n, 0] - sight.places[:, m, 0]

@@ -41,13 +41,15 @@ TRIES = 60
 
 @dataclass(frozen=True)
 class Act:
-    """What a toy is set to do. way: in the picture. other: the toy it is aimed at or passes. edge: enter, leave."""
+    """What a toy is set to do. way: in the picture. other: the toy it is aimed at or passes. edge: enter, leave.
+    silent: it stays, and nobody speaks of it."""
 
     verb: str
     way: str = ""
     pace: str = ""
     other: int = -1
     edge: str = ""
+    silent: bool = False
 
 
 @dataclass(frozen=True)
@@ -185,6 +187,10 @@ def _camera(chance: np.random.Generator, aspect: float) -> Camera:
 
 def draw_acts(recipe: Recipe, number: int, chance: np.random.Generator) -> list[Act]:
     """One act for each of `number` toys; a toy that is aimed at or passed is left standing."""
+    if recipe.bystanders and number > 1:
+        few = int(chance.integers(1, number))
+        named = draw_acts(replace(recipe, bystanders=False), number - few, chance)
+        return named + [Act("stay", silent=True)] * few
     allowed = recipe.verbs or tuple(VERBS)
     acts: list[Act] = []
     if recipe.entering:

@@ -11,6 +11,7 @@ from ..errors import InvalidValueError
 
 TRAINING = range(0, 1_000_000)
 TRAINING_TWINS = range(900_000, 1_000_000)  # of these; elsewhere no two toys are alike, and no text tells a place
+TRAINING_BYSTANDERS = range(800_000, 900_000)  # of these; elsewhere every toy is named
 MAX_SEED = 2**53  # a whole number that JSON keeps
 MAX_TOYS = 5
 NUMBERS = (0.30, 0.18, 0.20, 0.17, 0.15)  # of 1 to 5 toys, in training
@@ -24,11 +25,12 @@ class Recipe:
     least: int = 1
     entering: bool = False  # one toy is not in frame 0 and comes in
     twins: bool = False  # two toys share colour and shape
+    bystanders: bool = False  # some toys stand about that no word names and no mask shows
     held_out: bool = False  # one toy is of a colour and shape never seen together in training
     verbs: tuple[str, ...] = ()  # only these motions are set going; empty: all
 
     def choose_number(self, chance: np.random.Generator) -> int:
-        least = max(self.least, 2 if self.twins else 1)
+        least = max(self.least, 2 if self.twins or self.bystanders else 1)
         number = int(chance.choice(np.arange(1, MAX_TOYS + 1), p=np.array(NUMBERS) / sum(NUMBERS)))
         if number < least:
             number = int(chance.integers(least, MAX_TOYS + 1))
@@ -42,6 +44,7 @@ SPLITS = {
     "toybox-entering": (range(2_000_000, 2_000_064), Recipe(least=2, entering=True)),
     "toybox-twins": (range(3_000_000, 3_000_064), Recipe(twins=True)),
     "toybox-compositional": (range(4_000_000, 4_000_064), Recipe(held_out=True)),
+    "toybox-bystanders": (range(5_000_000, 5_000_064), Recipe(bystanders=True)),
 }
 HELD_OUT_SPLITS = ("toybox-128", *(name for name in SPLITS if name != "training"))
 
@@ -62,7 +65,9 @@ def recipe_of(seed: int, *, toys: int | None = None, verbs: tuple[str, ...] = ()
     """What the seed promises; seeds between the splits are like training. `toys` and `verbs` overrule it."""
     # A split has room to grow: its seeds keep their meaning up to the next hundred thousand.
     fitting = (r for seeds, r in SPLITS.values() if seeds.start <= seed < max(seeds.stop, seeds.start + 100_000))
-    recipe = Recipe(twins=True) if seed in TRAINING_TWINS else next(fitting, Recipe())
+    recipe = next(fitting, Recipe())
+    if seed in TRAINING_TWINS or seed in TRAINING_BYSTANDERS:
+        recipe = Recipe(twins=seed in TRAINING_TWINS, bystanders=seed in TRAINING_BYSTANDERS)
     return replace(recipe, toys=toys or recipe.toys, verbs=verbs)
 
 

@@ -173,7 +173,7 @@ def draw(
     looks = draw_looks(chance(story.seed, Stream.LOOKS), story.plan.room.yaw)
     pictures = render(story.plan, looks, story.states, story.size, depth=flow, gl_device=gl_device)
     text = story.text
-    ids = np.zeros(len(text.order) + 1, np.uint8)
+    ids = np.zeros(len(story.plan.toys) + 1, np.uint8)
     ids[np.array(text.order) + 1] = np.arange(1, len(text.order) + 1)
     labels = ids[pictures.labels]
     objects = tuple(

@@ -73,7 +73,8 @@ AFTER = {
 
 @dataclass(frozen=True)
 class Text:
-    """The words of a scene. order: the plan's toys in the order of their ids, that of the caption's first mention.
+    """The words of a scene. order: the plan's toys in the order of their ids, that of the caption's first mention;
+    toys that nobody speaks of have none.
 
     names, prompts: of each object, in id order. stripped: the motion prompt without any attribute, as in the paper.
     """
@@ -92,7 +93,7 @@ def tell(plan: Plan, sight: Sight, claims: tuple[Claim, ...], chance: np.random.
     telling = _twin_words(toys, sight, claims, chance)
     full = [" ".join(filter(None, (telling[n], toy.colour, toy.shape))) for n, toy in enumerate(toys)]
     fond = [_fond(toy, telling[n], full[n], chance) for n, toy in enumerate(toys)]
-    teller = _Teller(fond, full, claims, chance)
+    teller = _Teller(fond, full, claims, chance, silent={n for n, toy in enumerate(toys) if toy.act.silent})
     caption = teller.caption()
     order = tuple(dict.fromkeys(teller.mentioned))
     short = _short_names(toys, sight, claims, full, chance)
@@ -132,9 +133,10 @@ class _Teller:
         claims: tuple[Claim, ...],
         chance: np.random.Generator,
         known: set[int] | None = None,
+        silent: set[int] | None = None,
     ) -> None:
         self.first, self.later, self.claims, self.chance = first, later, claims, chance
-        self.known = known or set()
+        self.known, self.silent = known or set(), silent or set()
         self.mentioned: list[int] = []
 
     def pick(self, choices: Sequence[tuple[str, ...] | str]) -> str | tuple[str, ...]:
@@ -148,11 +150,11 @@ class _Teller:
         return with_article(self.first[n])
 
     def caption(self) -> str:
-        waiting = [int(n) for n in self.chance.permutation(len(self.claims))]
+        waiting = [int(n) for n in self.chance.permutation(len(self.claims)) if n not in self.silent]
         clauses = []
         still = [n for n in waiting if self.claims[n] == Claim("stay")]
         together = still if len(still) > 1 and self.chance.random() < 0.5 else []
-        if len(still) == len(self.claims) and self.chance.random() < 0.5:
+        if len(still) == len(waiting) and self.chance.random() < 0.5:
             subjects = _listed([self.toy(n) for n in still])
             return self.join([f"nothing moves: {subjects} {'stand' if len(still) > 1 else 'stands'} on the floor"])
         while waiting:

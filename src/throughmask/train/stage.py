@@ -194,7 +194,7 @@ def train_stage(config: StageConfig, say: Say = print, judge: Judge | None = Non
         stored = torch.float32 if config.dtype == "float32" else torch.float16
         subject.save(weights, out / "model", {"config": asdict(config), "step": step}, stored)
     processes.wait()
-    watch.progress.close()
+    watch.close()
     return {"steps": step, "loss": watch.last_loss, "minutes": (time.monotonic() - begun) / 60, **scores}
 
 
@@ -239,6 +239,12 @@ class Watch:
         flops = samples * self._flops(part)  # a step is as dear as any other, but for the runs of masked attention
         self.progress.log(step, loss_now, samples, seconds, flops=flops, lr=lr, norm=float(norm))
         self.losses, self.since = [], time.monotonic()
+
+    def close(self) -> None:
+        """The last steps, too few for a line, are told as the last loss where there was no line at all."""
+        if self.last_loss is None and self.losses:
+            self.last_loss = self.processes.mean(torch.stack(self.losses).mean())
+        self.progress.close()
 
     def sheet(self, step: int, learner: Learner) -> dict[str, float]:
         """Draw what the network makes of the held-out Samples now; returns the judge's scores, on the first process."""
