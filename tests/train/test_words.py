@@ -432,6 +432,13 @@ def test_a_tiny_run_learns_and_leaves_what_loads_with_its_scores(tmp_path):
     assert head(*text(["a red ball"]))["colour"].shape == (1, SLOTS, len(FIELDS["colour"]))
     weights = (tmp_path / "words" / "segmenter" / "diffusion_pytorch_model.safetensors").stat().st_size
     assert weights < 2.5 * num_parameters(segmenter)  # half precision
+    again = replace(config, encoder=config.out, out=str(tmp_path / "again"), steps=5, evaluate=0)
+    train_words(again, lines.append)
+    kept, other = load_words(again.out)
+    for name, value in text.encoder.state_dict().items():
+        assert torch.equal(kept.encoder.state_dict()[name], value), name
+    assert kept.tokenizer("a red bal").input_ids == text.tokenizer("a red bal").input_ids
+    assert not torch.equal(other.stem.weight, segmenter.stem.weight)
 
 
 @torch.no_grad()

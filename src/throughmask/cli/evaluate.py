@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 TABLE, NUMBERS, PAGE = "table.txt", "scores.json", "page.html"
 
-Split = Annotated[str, typer.Argument(help="toybox-128, -single, -multi, -entering, -twins, -compositional or -bystanders.")]
+SPLITS = "toybox-128, -single, -multi, -entering, -twins, -compositional or -bystanders."
+Split = Annotated[str, typer.Argument(help=SPLITS)]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="For all results; a run that stopped goes on here.")]
 Model = Annotated[
     str | None, typer.Option(metavar="DIR", help="A bundle, or its name: both stages, and what finds toys again.")

@@ -281,14 +281,14 @@ def open_perception(seeing: Seeing | Path | None, *, surely: bool = True) -> Per
     for a device that is not there or too small.
     """
     from ..stages.devices import choose_device, choose_dtype
+    from ..stages.pipeline import hide_loading_bars
 
     seeing = seeing if isinstance(seeing, Seeing) else Seeing(None if seeing is None else str(seeing))
     place = choose_device(seeing.device)
+    hide_loading_bars()
     if seeing.kind == "real":
         from ..perception.real.perception import RealPerception
-        from ..stages.pipeline import hide_loading_bars
 
-        hide_loading_bars()
         facts = {name: value for name, value in (seeing.facts() or {}).items() if name != "kind"}
         seer = RealPerception.load(**facts, device=place, dtype=choose_dtype("auto", place), say=note)
         if surely:

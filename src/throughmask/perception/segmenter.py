@@ -52,9 +52,9 @@ class PhraseSegmenter(ModelMixin, ConfigMixin):
     def __init__(
         self,
         text_dim: int = 192,
-        widths: tuple[int, ...] = (24, 48, 96, 160),
+        widths: tuple[int, ...] = (24, 48, 80, 128),
         num_blocks: int = 3,
-        num_heads: int = 5,
+        num_heads: int = 4,
     ) -> None:
         super().__init__()
         top = widths[-1]

@@ -43,8 +43,10 @@ HeldOut = dict[str, tuple[Clips, Sequence[Story]]]
 
 @dataclass(frozen=True)
 class WordsConfig:
-    """clips: toybox:A..B, kept in cache with the stories of the same seeds in so many phrasings. minutes, steps: it
-    stops at whichever comes first. batch: pictures, each with so many phrases; texts: for the head; on each process.
+    """clips: toybox:A..B, kept in cache with the stories of the same seeds in so many phrasings. encoder: a folder of
+    an earlier run, whose tokenizer and text encoder stay as they are, so that stages trained on them stay valid; empty
+    for new ones, of `vocabulary`, `width` and `layers`. minutes, steps: it stops at whichever comes first. batch:
+    pictures, each with so many phrases; texts: for the head; on each process.
 
     prior: how often a phrase comes with a mask of another frame. absent: how often it names what is not there.
     typos: share of words misspelt. flip: half of all pictures and their words are mirrored. half: share of steps at
@@ -55,6 +57,7 @@ class WordsConfig:
     out: str = "out/toybox-words"
     clips: str = "toybox:0..1999"
     cache: str = "out/toybox-words-clips"
+    encoder: str = ""
     steps: int = 20_000
     minutes: float = 12.0
     batch: int = 32
@@ -125,15 +128,16 @@ def train_words(config: WordsConfig, say: Say = print) -> dict[str, Any]:
     say = say if processes.rank == 0 else (lambda text: None)
     clips, stories, held_out = _scenes(config, processes)
     torch.manual_seed(config.seed)  # the same start on every process
-    tokenizer = train_tokenizer(_texts(stories), config.vocabulary)
-    encoder = new_text_encoder(tokenizer, config.width, config.layers)
-    learn = Learn(encoder, PhraseSegmenter(text_dim=config.width), ToyHead(text_dim=config.width)).to(device)
+    tokenizer, encoder = _text_parts(config, stories)
+    width = encoder.config.d_model
+    learn = Learn(encoder, PhraseSegmenter(text_dim=width), ToyHead(text_dim=width)).to(device)
     say("  ".join(f"{name} {num_parameters(net) / 1e6:.2f} M" for name, net in learn.named_children()) + " parameters")
     average = Average(learn)
     model: nn.Module = learn
     if processes.world > 1:
         model = DistributedDataParallel(learn, device_ids=[device.index] if device.type == "cuda" else None)
-    optimiser = torch.optim.AdamW(learn.parameters(), lr=config.lr, betas=(0.9, 0.99), weight_decay=0.01)
+    trained = [value for value in learn.parameters() if value.requires_grad]
+    optimiser = torch.optim.AdamW(trained, lr=config.lr, betas=(0.9, 0.99), weight_decay=0.01)
     data = WordBatches(clips, stories, tokenizer, config, device, processes.rank)
     weights, recent = torch.tensor(WEIGHTS, device=device), torch.zeros(3, device=device)
     begun, step, loss = time.monotonic(), 0, torch.zeros(())
@@ -170,6 +174,15 @@ def train_words(config: WordsConfig, say: Say = print) -> dict[str, Any]:
         say(f"{config.out}: {json.dumps(result['scores'])}")
     processes.wait()
     return result
+
+
+def _text_parts(config: WordsConfig, stories: Sequence[Story]) -> tuple[Any, Any]:
+    """Tokenizer and text encoder: those of an earlier run, not to be trained any more, or new ones."""
+    if config.encoder:
+        text, _ = load_words(Path(config.encoder))
+        return text.tokenizer, text.encoder.requires_grad_(False)
+    tokenizer = train_tokenizer(_texts(stories), config.vocabulary)
+    return tokenizer, new_text_encoder(tokenizer, config.width, config.layers)
 
 
 def dice_loss(logits: Tensor, target: Tensor) -> Tensor:
