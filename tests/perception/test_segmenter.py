@@ -40,7 +40,7 @@ def inputs(batch=2, height=32, width=48):
 
 
 def test_the_size_of_the_bundled_one():
-    assert 2e6 < sum(p.numel() for p in PhraseSegmenter().parameters()) < 3e6
+    assert 1.5e6 < sum(p.numel() for p in PhraseSegmenter().parameters()) < 2e6  # 46 MB are for five networks
 
 
 @torch.no_grad()
@@ -154,3 +154,15 @@ def test_of_two_alike_the_prior_tells_which_even_after_it_was_hidden(text):
         assert labels[2].mean() < 0.05
         right += [(labels[t] == first)[first > 0].mean() for t in (1, 3)]
     assert np.mean(right) > 0.9
+
+
+def test_a_few_pixels_are_no_toy(monkeypatch):
+    from throughmask.perception import toybox
+
+    labels = np.zeros((256, 256), np.uint8)
+    labels[10:15, 10:15], labels[100:110, 100:110] = 1, 2
+    monkeypatch.setattr(toybox, "segment", lambda *_: labels.copy())
+    found = toybox.ToyboxPerception(None, None).segment(np.zeros((512, 512, 3), np.uint8), {1: "a", 2: "b"})
+    assert found.shape == (512, 512)
+    assert set(np.unique(found)) == {0, 2}
+    assert (found == 2).sum() == 400

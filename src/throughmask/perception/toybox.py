@@ -12,6 +12,8 @@ from ..media import resize, resize_labels
 from ..types import Labels, Pixels
 from .segmenter import STRIDE, PhraseEncoder, PhraseSegmenter, load_words, segment, track
 
+SPECK = 30  # pixels at the size that it learnt: fewer are a doubt, not a toy (the smallest toys have 100)
+
 
 @dataclass(frozen=True, eq=False)
 class ToyboxPerception:
@@ -27,9 +29,13 @@ class ToyboxPerception:
         return cls(*load_words(folder))
 
     def segment(self, image: Pixels, phrases: Mapping[int, str], hints: Labels | None = None) -> Labels:
+        """Labels H W; what comes to a few pixels only counts as not found."""
         size = self._size(image.shape[:2])
         prior = None if hints is None else resize_labels(hints, size)
         labels = segment(self.segmenter, self.text, resize(image, size), phrases, prior)
+        for id in phrases:
+            if np.count_nonzero(labels == id) < SPECK:
+                labels[labels == id] = 0
         return resize_labels(labels, _hw(image))
 
     def track(self, frames: Pixels, phrases: Mapping[int, str], first: Labels | None = None) -> Labels:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from ..errors import InvalidValueError
-from ..toybox.recipes import TRAINING_TWINS
+from ..toybox.recipes import TRAINING_BYSTANDERS, TRAINING_TWINS
 from .stage import StageConfig
 from .vae import VAEConfig
 from .words import WordsConfig
@@ -19,6 +19,7 @@ from .words import WordsConfig
 Config = TypeVar("Config")
 
 TWINS = TRAINING_TWINS.start  # scenes with two toys alike, told apart by place
+BYSTANDERS = TRAINING_BYSTANDERS.start  # with toys that nobody speaks of: without them a model makes such toys vanish
 
 
 def toybox_vae() -> VAEConfig:
@@ -51,7 +52,7 @@ def toybox_base() -> StageConfig:
     return StageConfig(
         stage="base",
         base="",
-        data=f"toybox:0..9999,{TWINS}..{TWINS + 999}",
+        data=f"toybox:0..5999,{BYSTANDERS}..{BYSTANDERS + 3999},{TWINS}..{TWINS + 999}",
         out="out/toybox-base",
         cache="out/toybox-latents",
         width=256,
