@@ -27,6 +27,8 @@ SENTENCES = (
     ("A cat, a dog and a mouse run away.", "cat: runs away; dog: runs away; mouse: runs away"),
     ("The ball rolls left, then jumps.", "ball: rolls left jumps"),
     ("The ball rolls left and then stops.", "ball: rolls stops"),
+    ("The egg rolls to the right, and after that it comes back.", "egg: rolls right then comes back"),
+    ("The ball jumps. After that, the cube spins.", "ball: jumps -spins; cube: spins"),
     (
         "The girl dances, the boy claps, and the dog barks.",
         "girl: dances -claps; boy: claps -barks; dog: barks -dances",

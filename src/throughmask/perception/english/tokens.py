@@ -50,7 +50,23 @@ def tokenize(prompt: str) -> list[Token]:
         shown = word.lower() if shouted or (first and not word[1:].isupper()) else word
         for part in _parts(word.lower()):
             tokens.append(Token(part, shown if part == word.lower() else part, match.start(), match.end()))
-    return tokens
+    return _in_sequence(tokens)
+
+
+def _in_sequence(tokens: list[Token]) -> list[Token]:
+    """ "After that it jumps" is "then it jumps"; "after that ball" stays."""
+    texts, kept = [token.text for token in tokens], []
+    k = 0
+    while k < len(tokens):
+        what, clause = " ".join(texts[k : k + 2]), texts[k + 2] if k + 2 < len(texts) else "."
+        opens = clause in en.PRONOUNS or clause in en.ARTICLES or clause in en.POSSESSIVES or not clause.isalpha()
+        if what in ("after that", "after this") and opens:
+            kept.append(Token("then", "then", tokens[k].start, tokens[k + 1].end))
+            k += 2
+        else:
+            kept.append(tokens[k])
+            k += 1
+    return kept
 
 
 def _parts(word: str) -> list[str]:
