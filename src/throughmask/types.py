@@ -190,9 +190,14 @@ def exact_fps(value: object) -> Fraction:
     return rate
 
 
+COUNTED = 1 << 20  # labels that are counted at once: counting takes eight bytes for each
+
+
 def present_ids(labels: Labels) -> tuple[int, ...]:
     """Object ids that occur in a label map of any shape, background left out, in order."""
-    counts = np.bincount(labels.reshape(-1), minlength=1)
+    flat = labels.reshape(-1)
+    pieces = (flat[k : k + COUNTED] for k in range(0, len(flat), COUNTED))
+    counts = sum((np.bincount(piece, minlength=MAX_OBJECTS + 1) for piece in pieces), np.zeros(1, int))
     return tuple(int(i) for i in np.flatnonzero(counts) if i)
 
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 import pickle
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,14 @@ Row = dict[str, Any]
 MIN_CPUS = 8  # Ray counts them, it does not use them up: with fewer than one for each actor a run would wait forever
 
 
-def cut_there(inputs: Sequence[Input], config: Config, pools: Pools) -> Iterator[tuple[Input, Cut | Reject]]:
+def cut_there(
+    inputs: Sequence[Input], config: Config, pools: Pools, session: ExitStack
+) -> Iterator[tuple[Input, Cut | Reject]]:
     """Where each input is to be cut, in no order. Raises MissingPackageError without Ray."""
-    with _running(pools):
-        rows = _pooled(_rows(inputs, pools), Cutting, (config,), pools.decoders)
-        for row in rows.iter_rows():
-            yield pickle.loads(row["done"])
+    _join(pools, session)
+    rows = _pooled(_rows(inputs, pools), Cutting, (config,), pools.decoders)
+    for row in rows.iter_rows():
+        yield pickle.loads(row["done"])
 
 
 def make_there(
@@ -45,40 +48,37 @@ def make_there(
     open_tools: Callable[[], Tools],
     ledger: Ledger,
     pools: Pools,
+    session: ExitStack,
 ) -> Iterator[Done]:
     """Each clip of `todo` as it is done, in no order. An actor that dies is started again, and so is its work.
 
     Raises MissingPackageError without Ray, RuntimeError where clip after clip fails in an unforeseen way.
     """
-    with _running(pools):
-        rows = _pooled(_rows(todo, pools), Decoding, (config,), pools.decoders)
-        rows = _pooled(rows, Seeing, (config, open_tools), pools.seers, num_gpus=pools.gpus)
-        rows = _pooled(rows, Writing, (ledger.place("").resolve(), ledger.key, marks), pools.writers)
-        yield from _written(rows.iter_rows(), {clip.id: marks[clip.input.id] for clip in todo}, ledger)
+    _join(pools, session)
+    rows = _pooled(_rows(todo, pools), Decoding, (config,), pools.decoders)
+    rows = _pooled(rows, Seeing, (config, open_tools), pools.seers, threads=2, num_gpus=pools.gpus)
+    rows = _pooled(rows, Writing, (ledger.place("").resolve(), ledger.key, marks), pools.writers)
+    yield from _written(rows.iter_rows(), {clip.id: marks[clip.input.id] for clip in todo}, ledger)
+    session.close()  # with it the actors
     ledger.tidy()  # what actors that died left half written
 
 
-@contextmanager
-def _running(pools: Pools) -> Iterator[None]:
-    """Ray, started here or joined, unless it runs already."""
+def _join(pools: Pools, session: ExitStack) -> None:
+    """Start Ray, or join a cluster, unless it runs already; until the session is closed."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
         import ray.data
     except ImportError:
         raise MissingPackageError("--ray", "ray") from None
-    started = not ray.is_initialized()
-    if started:
+    if not ray.is_initialized():
         cpus = max(MIN_CPUS, os.cpu_count() or 1, pools.decoders + pools.seers + pools.writers + 2)
-        here: dict[str, Any] = {"num_cpus": cpus, "include_dashboard": False}
+        # "local": without it Ray joins whatever cluster was last seen on this machine, alive or not.
+        here: dict[str, Any] = {"address": "local", "num_cpus": cpus, "include_dashboard": False}
         where = {"address": pools.address} if pools.address else here
         ray.init(log_to_driver=False, logging_level="ERROR", **where)
-    try:
-        ray.data.DataContext.get_current().enable_progress_bars = False
-        yield
-    finally:
-        if started:
-            ray.shutdown()
+        session.callback(ray.shutdown)
+    ray.data.DataContext.get_current().enable_progress_bars = False
 
 
 def _rows(items: Sequence[Any], pools: Pools) -> Any:
@@ -88,10 +88,13 @@ def _rows(items: Sequence[Any], pools: Pools) -> Any:
     return ray.data.from_items(rows, override_num_blocks=-(-len(rows) // pools.batch))
 
 
-def _pooled(rows: Any, work: type, arguments: tuple[Any, ...], size: int, **more: Any) -> Any:
+def _pooled(rows: Any, work: type, arguments: tuple[Any, ...], size: int, *, threads: int = 1, **more: Any) -> Any:
+    """The rows as `size` actors give them on. threads: that call an actor at a time; more: what each of them takes."""
     import ray.data
 
-    pool = ray.data.ActorPoolStrategy(size=size)
+    pool = ray.data.ActorPoolStrategy(
+        size=size, max_concurrent_calls_per_actor=threads, enable_true_multi_threading=threads > 1
+    )
     about = {"batch_size": 1, "compute": pool, "fn_constructor_args": arguments}
     return rows.map_batches(work, **about, **more)
 
@@ -134,15 +137,16 @@ class Decoding:
 
 
 class Seeing:
-    """An actor with models."""
+    """An actor with models. They see one clip at a time; a second thread unpacks the next and packs the one before."""
 
     def __init__(self, config: Config, open_tools: Callable[[], Tools]) -> None:
         warnings.simplefilter("ignore", ThroughMaskWarning)
-        self.config, self.tools = config, open_tools()
+        self.config, self.tools, self.models = config, open_tools(), threading.Lock()
 
     def __call__(self, batch: Row) -> Row:
         decoded: Decoded = pickle.loads(batch["decoded"][0])
-        made = make_sample(pickle.loads(batch["item"][0]), decoded, self.config, self.tools)
+        with self.models:
+            made = make_sample(pickle.loads(batch["item"][0]), decoded, self.config, self.tools)
         return {"item": batch["item"], "made": [_packed(made, made)]}
 
 

@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -73,6 +74,7 @@ def prepare(
     cannot be found.
     """
     progress = progress or Progress()
+    session = ExitStack()  # Ray's, from its first use on
     ledger = Ledger(out, config.made_with(), per_shard=per_shard)
     try:
         _check_stale(ledger, {}, redo)
@@ -82,7 +84,7 @@ def prepare(
         if uncut:  # what is missing is told before hours of cutting
             check_cutting(config.cutting)
             tools = open_tools() if pools is None else None
-        _cut_all(uncut, marks, config, ledger, progress, pools)
+        _cut_all(uncut, marks, config, ledger, progress, pools, session)
         plan = list(_plan(inputs, marks, ledger))
         ledger.discard(_check_stale(ledger, {clip.id: marks[clip.input.id] for clip in plan}, redo))
         ledger.pack(only_full=True)
@@ -94,11 +96,12 @@ def prepare(
             else:
                 from .cluster import make_there
 
-                results = make_there(todo, marks, config, open_tools, ledger, pools)
+                results = make_there(todo, marks, config, open_tools, ledger, pools, session)
             made, rejected = _recorded(results, len(todo), progress)
         ledger.pack()
         return _totals([clip.id for clip in plan], made, rejected, ledger)
     finally:
+        session.close()
         ledger.close()
 
 
@@ -109,12 +112,13 @@ def _cut_all(
     ledger: Ledger,
     progress: Progress,
     pools: Pools | None,
+    session: ExitStack,
 ) -> None:
     cuts: Iterator[tuple[Input, Cut | Reject]] = ((item, cut(item, config)) for item in inputs)
     if pools is not None and inputs:
         from .cluster import cut_there
 
-        cuts = cut_there(inputs, config, pools)
+        cuts = cut_there(inputs, config, pools, session)
     with progress.phase("cutting", len(inputs)):
         for item, found in cuts:
             ledger.add_cut(item.id, marks[item.id], found)

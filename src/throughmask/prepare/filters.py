@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import InvalidValueError
-from ..types import Labels, MaskTrajectory, present_ids
+from ..types import MAX_OBJECTS, Labels, MaskTrajectory, present_ids
 
 FREE_EVENTS = 2  # an object may enter and leave once
 JUMP = 2.0  # times as large or small in the next frame
@@ -68,8 +68,7 @@ class Measures(NamedTuple):
 def measure(trajectory: MaskTrajectory) -> Measures:
     """Areas, flicker and motion of every object that is seen in a trajectory."""
     areas, flickers, motions = {}, {}, {}
-    for id in trajectory.ids:
-        sizes, centres = _moments(trajectory.labels, id)
+    for id, (sizes, centres) in _moments(trajectory.labels).items():
         seen = sizes > 0
         areas[id] = float(sizes[seen].mean() / np.prod(trajectory.size))
         flickers[id] = _flicker(sizes)
@@ -105,16 +104,22 @@ def check(measures: Measures, filters: Filters) -> Reject | None:
     return None
 
 
-def _moments(labels: Labels, id: int) -> tuple[np.ndarray, np.ndarray]:
-    """Area (T) and centroid (T 2: y, x; meaningless where the area is 0) of an object in pixels."""
-    sizes, centres = np.zeros(len(labels)), np.zeros((len(labels), 2))
+def _moments(labels: Labels) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """Area (T) and centroid (T 2: y, x; meaningless where the area is 0) in pixels of every object, in order of ids.
+
+    Frame by frame: counting the ids of all frames at once would take eight times their memory.
+    """
+    T, height, width = labels.shape
+    sizes, centres = np.zeros((T, MAX_OBJECTS + 1)), np.zeros((T, MAX_OBJECTS + 1, 2))
+    weights = np.stack([np.ones(width), np.arange(width)], 1).astype(np.float32)
     for frame, label in enumerate(labels):
-        mask = label == id
-        rows, columns = mask.sum(1), mask.sum(0)
-        sizes[frame] = total = rows.sum()
-        if total:
-            centres[frame] = rows @ np.arange(len(rows)) / total, columns @ np.arange(len(columns)) / total
-    return sizes, centres
+        for id in range(1, int(label.max()) + 1):
+            mask = label == id
+            sizes[frame, id] = area = np.count_nonzero(mask)
+            if area:
+                rows = (mask.astype(np.float32) @ weights).astype(np.float64)  # exact: whole numbers under 2^24
+                centres[frame, id] = rows[:, 0] @ np.arange(height) / area, rows[:, 1].sum() / area
+    return {int(id): (sizes[:, id], centres[:, id]) for id in np.flatnonzero(sizes.any(0))}
 
 
 def _flicker(sizes: np.ndarray) -> float:

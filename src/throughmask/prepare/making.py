@@ -140,8 +140,8 @@ def _story(clip: Clip, decoded: Decoded, config: Config, tools: Tools, steps: _S
     with steps("filter"):
         measures = measure(trajectory)
         _stop(check(measures, config.filters))
-    lost = [thing.name for thing in scene.objects if thing.id not in trajectory.ids]
-    kept = tuple(thing for thing in scene.objects if thing.id in trajectory.ids)
+    lost = [thing.name for thing in scene.objects if thing.id not in measures.areas]
+    kept = tuple(thing for thing in scene.objects if thing.id in measures.areas)
     scene = Scene(scene.image, trajectory.labels[0], scene.prompt, scene.motion_prompt, kept)
     facts = {**measures.facts(), "frames": len(video), "fps": str(video.fps), "size": list(video.size)}
     if lost:
