@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from throughmask.errors import InvalidValueError
-from throughmask.nn.regions import TokenGrid, token_regions
+from throughmask.nn.regions import TokenGrid, first_regions, token_regions
 
 ONE = TokenGrid.one_to_one(1, (4, 4))
 
@@ -21,6 +21,18 @@ def test_an_eighth_of_a_patch_is_enough_and_less_is_not():
     labels[0, 0, :2] = 1  # 2 of 16 pixels
     labels[0, 0, 4] = 1  # 1 of 16
     assert regions(labels)[0].tolist() == [[1, 0, 0]]
+
+
+def test_first_regions_are_those_of_frame_0_at_every_frame():
+    labels = np.zeros((5, 8, 8), np.uint8)
+    labels[0, :4, :4] = 1
+    labels[0, 5, 5] = 2  # too small to win a token of a still clip, and yet there
+    labels[1:, 4:, :4] = 1
+    grid = TokenGrid.causal(5, (4, 4))
+    label, sees = first_regions(torch.from_numpy(labels[:1]), grid, 2)
+    assert label.tolist() == [[1, 0, 0, 2] * 2]
+    assert sees.tolist() == [[[True, False], [False, False], [False, False], [False, True]] * 2]
+    assert token_regions(torch.from_numpy(labels)[None], grid, 2)[0].tolist() == [[1, 0, 0, 2, 0, 0, 1, 0]]
 
 
 def test_the_larger_object_wins_and_a_tie_goes_to_the_lower_id():

@@ -89,6 +89,8 @@ def test_blocks(base_name):
             make_stage(base_name, "video", num_masked_blocks=number)
     with pytest.raises(InvalidValueError, match="the motion stage has no masked attention blocks"):
         make_stage(base_name, "motion", num_masked_blocks=1)
+    assert blocks(stage="motion", recipe_name="bound") == default
+    assert blocks(stage="motion", recipe_name="bound", num_masked_blocks=1) == 1
 
 
 def test_the_seed_decides_the_tiny_weights_and_touches_no_other_randomness(base_name):

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from tiny_stages import ALL, first_masked, predict, with_random_layers
+from tiny_stages import ALL, FRAMES, condition_of, first_masked, predict, with_random_layers
 
+from throughmask.stages.init import make_stage
 from throughmask.stages.recipes import RECIPES
 
 
@@ -66,6 +67,7 @@ CLAIMS = {  # label (masked self-attention), and sees, local and key_mask (maske
     "self-only": (True, False),
     "ti2v": (False, False),
     "flow": (False, False),
+    "bound": (True, True),
 }
 
 
@@ -135,3 +137,22 @@ def test_recipes_with_trained_layers_predict_differently(pipelines, conditions):
     for index, one in enumerate(names):
         for two in names[index + 1 :]:
             assert (predictions[one] - predictions[two]).abs().max() > 1e-4, (one, two)
+
+
+@torch.no_grad()
+def test_a_bound_stage_1_reads_each_prompt_where_its_object_begins(base_name, sample):
+    pipeline = make_stage(base_name, "motion", recipe_name="bound", frames=FRAMES)
+    condition = condition_of(pipeline, sample)
+    plain = condition_of(make_stage(base_name, "motion", frames=FRAMES), sample)
+    assert torch.equal(condition.visual, plain.visual)
+    assert plain.sees is None
+    # Untrained it is its base; with trained layers it minds which object a prompt belongs to, and where that begins.
+    swapped = condition._replace(local=condition.local.flip(1), key_mask=condition.key_mask.flip(1))
+    elsewhere = condition._replace(sees=condition.sees.flip(2))
+    assert torch.equal(predict(pipeline, condition), predict(pipeline, swapped))
+    denoiser = with_random_layers(pipeline)
+    made, other, moved = (predict(pipeline, each, denoiser=denoiser) for each in (condition, swapped, elsewhere))
+    assert (made - other).abs().max() > 1e-3
+    torch.testing.assert_close(other, moved, atol=1e-5, rtol=0)  # two objects: the same said in two ways
+    pipeline.set_progress_bar_config(disable=True)
+    assert len(pipeline.move(sample.scene, steps=1, frames=FRAMES)[0]) == FRAMES

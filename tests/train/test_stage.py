@@ -64,11 +64,12 @@ def samples(four_samples):
     return [load_sample(folder) for folder in sorted(four_samples.iterdir())]
 
 
-@pytest.mark.parametrize("name", ["motion", *(name for name in RECIPES if name != "flow")])
+@pytest.mark.parametrize("name", ["motion", "motion bound", *(name for name in RECIPES if name != "flow")])
 @torch.no_grad()
 def test_training_sees_what_sampling_sees(name, four_samples, samples, tmp_path):
-    stage = "motion" if name == "motion" else "video"
-    pipeline = make_stage("tiny-wan", stage, recipe_name="paper" if stage == "motion" else name, frames=FRAMES)
+    stage = "motion" if name.startswith("motion") else "video"
+    name = {"motion": "paper", "motion bound": "bound"}.get(name, name)
+    pipeline = make_stage("tiny-wan", stage, recipe_name=name, frames=FRAMES)
     items = make_latents(cache_of(four_samples), encoder_of(pipeline), tmp_path / "cache", CPU, say=quiet)
     batches = batches_of(items, pipeline)
     (batch,) = batches.parts(0)
@@ -213,8 +214,10 @@ def test_a_cache_goes_on_where_it_stopped_and_says_why_it_is_stale(four_samples,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", ["base", "motion", "video"])
+@pytest.mark.parametrize("stage", ["base", "motion", "video", "motion bound"])
 def test_each_stage_trains_and_leaves_a_model_that_is_used(stage, settings, samples, tmp_path):
+    stage, *recipes = stage.split()
+    settings = {**settings, **({"recipe": recipes[0]} if recipes else {})}
     result = run(settings, stage=stage, sheet_every=3, sample_steps=1, steps=4)
     assert result["steps"] == 4
     out = Path(settings["out"])
@@ -232,6 +235,7 @@ def test_each_stage_trains_and_leaves_a_model_that_is_used(stage, settings, samp
     if stage == "motion":
         pipeline = ImageToMotionPipeline.from_pretrained(model)
         made = pipeline.move(samples[0].scene, **options)[0]
+        assert (pipeline.transformer.config.get("num_masked_blocks", 0) > 0) == bool(recipes)
     else:
         pipeline = MotionToVideoPipeline.from_pretrained(model)
         made = pipeline.render(samples[0].scene, samples[0].trajectory, **options)

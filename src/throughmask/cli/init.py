@@ -12,7 +12,7 @@ from .samples import Force
 from .shell import Answer, command, note
 
 Stage = Literal["motion", "video"]
-RecipeName = Literal["paper", "no-mask-attention", "cross-only", "self-only", "ti2v", "flow"]
+RecipeName = Literal["paper", "no-mask-attention", "cross-only", "self-only", "ti2v", "flow", "bound"]
 
 
 def add_to(app: typer.Typer) -> None:

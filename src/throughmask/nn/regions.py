@@ -6,6 +6,8 @@ overlap (cross-attention, Eq. 1-2).
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -57,6 +59,13 @@ def token_regions(labels_BTHW: Tensor, grid: TokenGrid, num_objects: int) -> tup
     label_BN = torch.where(most >= enough_N, winner + 1, 0)
     _keep_every_object(label_BN, cover_BNL)
     return label_BN, torch.stack(sees, -1).flatten(1, 3)
+
+
+def first_regions(labels_BHW: Tensor, grid: TokenGrid, num_objects: int) -> tuple[Tensor, Tensor]:
+    """As `token_regions`, of frame 0 alone, at every latent frame."""
+    label_BN, sees_BNL = token_regions(labels_BHW[:, None], replace(grid, frames=grid.frames[:1]), num_objects)
+    num_frames = len(grid.frames)
+    return label_BN.repeat(1, num_frames), sees_BNL.repeat(1, num_frames, 1)
 
 
 def _over_time(value_BTYX: Tensor, frames: tuple[int, ...]) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..backbones import Backbone
 from ..nn.guidance import Condition
-from ..nn.regions import token_regions
+from ..nn.regions import first_regions, token_regions
 from ..palette import Palette
 from ..types import Labels, MaskTrajectory, Pixels, Scene, Video
 from .checkpoint import StageInfo
@@ -38,7 +38,11 @@ def motion_condition(info: StageInfo, encoders: Encoders, scene: Scene, frames: 
         for picture in (info.palette.paint(scene.labels), scene.image)
     )
     _, F, _, _ = info.backbone.latent_shape(encoders.vae, frames, *scene.size)
-    return join_motion(first, image, global_prompt(info.backbone, encoders, scene.motion_prompt or scene.prompt), F)
+    text = global_prompt(info.backbone, encoders, scene.motion_prompt or scene.prompt)
+    if not info.recipe.bind:
+        return join_motion(info.recipe, first, image, text, F)
+    found = first_regions(torch.tensor(scene.labels)[None], info.grid(frames), max(scene.ids, default=0))
+    return join_motion(info.recipe, first, image, text, F, *_seen(info, encoders, scene, found, image.device))
 
 
 def video_condition(
@@ -60,18 +64,29 @@ def video_condition(
     _, F, _, _ = backbone.latent_shape(encoders.vae, frames, *scene.size)
     if not isinstance(motion, MaskTrajectory):
         return join_video(info.recipe, image, latents, text, F)
-    label, sees = (part.to(image.device) for part in regions(info, motion.labels, scene.ids))
-    local = local_prompts(backbone, encoders, scene, sees.shape[2]) if info.recipe.mask_cross else (None, None)
-    return join_video(info.recipe, image, latents, text, F, label, sees, *local)
+    found = regions(info, motion.labels, scene.ids)
+    return join_video(info.recipe, image, latents, text, F, *_seen(info, encoders, scene, found, image.device))
 
 
-def join_motion(first: Tensor, image: Tensor, text_BSD: Tensor, num_latent_frames: int) -> Condition:
-    """Stage 1: [E(s⁰); E(x⁰)] at every frame (paper Fig. 2), and the motion prompt.
+def join_motion(
+    recipe: Recipe,
+    first: Tensor,
+    image: Tensor,
+    text_BSD: Tensor,
+    num_latent_frames: int,
+    label_BN: Tensor | None = None,
+    sees_BNL: Tensor | None = None,
+    local_BLSD: Tensor | None = None,
+    key_mask_BLS: Tensor | None = None,
+) -> Condition:
+    """Stage 1: [E(s⁰); E(x⁰)] at every frame (paper Fig. 2), and the motion prompt; in a Recipe that binds, frame 0's
+    labels, boxes and local prompts.
 
     first, image: B C F Y X, or with F = 1 to be repeated in time. The one builder, for sampling and training.
     """
     visual = torch.cat([_in_time(first, num_latent_frames), _in_time(image, num_latent_frames)], dim=1)
-    return Condition(visual, text_BSD)
+    condition = Condition(visual, text_BSD)
+    return _masked(recipe, condition, label_BN, sees_BNL, local_BLSD, key_mask_BLS) if recipe.bind else condition
 
 
 def join_video(
@@ -92,11 +107,33 @@ def join_video(
     """
     image = _in_time(image, num_latent_frames)
     condition = Condition(torch.cat([image, torch.zeros_like(image) if motion is None else motion], dim=1), text_BSD)
+    return _masked(recipe, condition, label_BN, sees_BNL, local_BLSD, key_mask_BLS)
+
+
+def _masked(
+    recipe: Recipe,
+    condition: Condition,
+    label_BN: Tensor | None,
+    sees_BNL: Tensor | None,
+    local_BLSD: Tensor | None,
+    key_mask_BLS: Tensor | None,
+) -> Condition:
+    """The condition with what the Recipe's masked layers need."""
     if recipe.mask_self:
         condition = condition._replace(label=label_BN)
     if recipe.mask_cross:
         condition = condition._replace(sees=sees_BNL, local=local_BLSD, key_mask=key_mask_BLS)
     return condition
+
+
+def _seen(
+    info: StageInfo, encoders: Encoders, scene: Scene, found: tuple[Tensor, Tensor], device: torch.device
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    """Labels and boxes on the token grid, and local prompts with their key mask where the Recipe reads them."""
+    label, sees = (part.to(device) for part in found)
+    if not info.recipe.mask_cross:
+        return label, sees, None, None
+    return label, sees, *local_prompts(info.backbone, encoders, scene, sees.shape[2])
 
 
 def global_prompt(backbone: Backbone, encoders: Encoders, prompt: str) -> Tensor:

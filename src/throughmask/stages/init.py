@@ -39,18 +39,18 @@ def make_stage(
 
     base: a hub id, a folder of a diffusers text-to-video pipeline, or a name of backbones.BASES. stage: "motion" or
     "video". num_masked_blocks: K, by default for "video" the paper's (a quarter of a DiT's blocks, all spatial ones of
-    a U-Net's encoder) and none for "motion" (its blocks are the base's). per_frame: a U-Net's masked self-attention
-    joins the tokens of one frame, not of all. settings: frames, fps, palette, num_ids, schedule. say: hears about
-    downloads.
+    a U-Net's encoder) and none for "motion" (its blocks are the base's), but in the Recipe `bound` as for "video".
+    per_frame: a U-Net's masked self-attention joins the tokens of one frame, not of all. settings: frames, fps,
+    palette, num_ids, schedule. say: hears about downloads.
 
     Raises InvalidValueError or SampleError for a base, stage, recipe or K that does not exist.
     """
     if stage not in PIPELINES:
         raise InvalidValueError("a stage is motion or video", seen=stage)
-    recipe(recipe_name)  # an unknown one is refused before anything loads
-    if stage == "motion" and num_masked_blocks:
+    if stage == "motion" and num_masked_blocks and not recipe(recipe_name).bind:
         problem = "the motion stage has no masked attention blocks (the paper adds them to stage 2 only)"
-        raise InvalidValueError(problem, seen=num_masked_blocks, fix="leave --blocks out")
+        raise InvalidValueError(problem, seen=num_masked_blocks, fix="leave --blocks out, or take --recipe bound")
+    recipe(recipe_name)  # an unknown one is refused before anything loads
     if not isinstance(base, Base):
         base = find_base(str(base), say=say)
     limit = LAYOUTS[base.backbone].num_blocks(base.denoiser) if base.denoiser else None
@@ -84,7 +84,7 @@ def stage_on(
     """As `make_stage`, on the components of a base that is in memory; its denoiser is replaced, the rest is shared."""
     settings.setdefault("num_ids", named(settings.get("palette", "ours")).num_objects)
     denoiser = components["transformer"]
-    blocks = 0 if stage == "motion" else num_masked_blocks
+    blocks = 0 if stage == "motion" and not recipe(recipe_name).bind else num_masked_blocks
     if blocks is None:
         blocks = backbone.default_masked(denoiser.config)
     with torch.random.fork_rng(devices=[]):

@@ -18,12 +18,16 @@ class Recipe:
     painted
     as a colour wheel, or nothing. mask_self, mask_cross: whether each token attends only to its own object, and sees
     only its own object's prompt; unmasked, the layers join all tokens, and read the global prompt.
+
+    bind: whether stage 1 has masked blocks too (ours, not the paper's). Its regions are those of frame 0, at every
+    frame: what lies where an object begins sees that object's prompt, which ties each clause to a mask.
     """
 
     name: str
     motion: Literal["labels", "flow", "none"] = "labels"
     mask_self: bool = True
     mask_cross: bool = True
+    bind: bool = False
 
 
 # Latents concatenated to the noise: the image's, and the mask's (stage 1) or the motion's (stage 2); where a Recipe has
@@ -39,6 +43,7 @@ RECIPES = {
         Recipe("self-only", mask_cross=False),
         Recipe("ti2v", motion="none", mask_self=False, mask_cross=False),
         Recipe("flow", motion="flow", mask_self=False, mask_cross=False),
+        Recipe("bound", bind=True),
     )
 }
 

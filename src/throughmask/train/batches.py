@@ -177,7 +177,8 @@ class Batches:
         if self.stage == "motion":
             assert rows.first is not None
             assert rows.image is not None
-            condition = join_motion(rows.first, rows.image, rows.text, F)
+            regions = (rows.label, rows.sees, rows.local, rows.key_mask)
+            condition = join_motion(self.recipe, rows.first, rows.image, rows.text, F, *regions)
         elif self.stage == "base":
             condition = Condition(rows.clean[:, :0], rows.text)
         else:
@@ -203,7 +204,8 @@ class Batches:
             self.backbone.global_text(self.tokenizer, *told),
         )
         if self.stage == "motion":
-            return rows._replace(first=read("first", items), image=read("image", items))
+            rows = rows._replace(first=read("first", items), image=read("image", items))
+            return self._masked(rows, items, [0] * len(items), phrasings, first=True) if self.recipe.bind else rows
         return rows if self.stage == "base" else self._video(rows, items, draws.variants[which].tolist(), phrasings)
 
     def _video(self, rows: Rows, items: list[int], variants: list[int], phrasings: list[int]) -> Rows:
@@ -214,12 +216,23 @@ class Batches:
         if self.recipe.motion == "flow":
             return rows._replace(motion=read("motion", items, [0] * len(items)))
         rows = rows._replace(motion=read("motion", items, variants))
+        return self._masked(rows, items, variants, phrasings)
+
+    def _masked(
+        self, rows: Rows, items: list[int], variants: list[int], phrasings: list[int], *, first: bool = False
+    ) -> Rows:
+        """What masked layers need. first: the regions of frame 0, at every frame."""
+        read = self.items.rows
+        _, _, F, Y, X = rows.clean.shape
+
         if self.recipe.mask_self:
-            label = torch.where(rows.drop_image[:, None], -1, read("tokens", items, variants).long())
-            _, _, F, Y, X = rows.clean.shape
+            tokens = read("begins", items) if first else read("tokens", items, variants)
+            label = torch.where(rows.drop_image[:, None], -1, tokens.long())
             rows = rows._replace(label=label, plan=self.backbone.plan(label, (F, Y, X)))
         if self.recipe.mask_cross:
             packed = read("sees", items, variants).numpy()
+            if first:  # a frame's tokens stand together
+                packed = np.tile(packed[:, : packed.shape[1] // F], (1, F, 1))
             seen = np.flatnonzero(np.unpackbits(np.bitwise_or.reduce(packed, axis=(0, 1))))
             num_objects = int(seen[-1]) + 1 if len(seen) else 1
             sees = torch.from_numpy(np.unpackbits(packed, axis=-1, count=num_objects)).bool()

@@ -25,7 +25,7 @@ from ..backbones import Backbone
 from ..errors import InvalidValueError, SampleError
 from ..files import new_file
 from ..nn.grid import TokenGrid
-from ..nn.regions import token_regions
+from ..nn.regions import first_regions, token_regions
 from ..palette import Palette
 from ..stages.conditioning import Encoders, Repeat, encode_stills
 from ..types import Labels, Pixels, Sample
@@ -240,7 +240,7 @@ def _write(encoder: Encoder, folder: Path, number: int, items: list[Prepared]) -
 @torch.no_grad()
 def encode_items(encoder: Encoder, items: Sequence[Prepared]) -> dict[str, Tensor]:
     """Items as tensors, n first. Latents in float16: video n C F Y X, motion n V C F Y X, and the stills image and
-    first n C 1|F Y X; on the token grid tokens uint8 n V N, and sees n V N bits of L ids."""
+    first n C 1|F Y X; on the token grid tokens uint8 n V N, and sees n V N bits of L ids; begins n N, of frame 0."""
     backbone, vae, num = encoder.backbone, encoder.encoders.vae, len(items)
 
     def stacked(pictures: list[npt.NDArray[np.uint8]]) -> Tensor:
@@ -257,11 +257,13 @@ def encode_items(encoder: Encoder, items: Sequence[Prepared]) -> dict[str, Tenso
         still = encode_stills(backbone, vae, stills, encoder.grid.num_frames, encoder.repeat).half().cpu()
         latents = backbone.encode(vae, clips.flatten(0, 1)).unflatten(0, (num, -1)).half().cpu()
     tokens, sees = token_regions(labels.flatten(0, 1), encoder.grid, encoder.num_ids)
+    begins, _ = first_regions(labels[:, 0, 0], encoder.grid, encoder.num_ids)
     return {
         "video": latents[:, 0],
         "motion": latents[:, 1:],
         "image": still[:num],
         "first": still[num:],
         "tokens": tokens.to(torch.uint8).unflatten(0, (num, -1)).cpu(),
+        "begins": begins.to(torch.uint8).cpu(),
         "sees": torch.from_numpy(np.packbits(sees.unflatten(0, (num, -1)).cpu().numpy(), axis=-1)),
     }
