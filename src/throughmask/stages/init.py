@@ -47,10 +47,10 @@ def make_stage(
     """
     if stage not in PIPELINES:
         raise InvalidValueError("a stage is motion or video", seen=stage)
-    if stage == "motion" and num_masked_blocks and not recipe(recipe_name).bind:
+    chosen = recipe(recipe_name)  # an unknown one is refused before anything loads
+    if stage == "motion" and num_masked_blocks and not chosen.bind:
         problem = "the motion stage has no masked attention blocks (the paper adds them to stage 2 only)"
         raise InvalidValueError(problem, seen=num_masked_blocks, fix="leave --blocks out, or take --recipe bound")
-    recipe(recipe_name)  # an unknown one is refused before anything loads
     if not isinstance(base, Base):
         base = find_base(str(base), say=say)
     limit = LAYOUTS[base.backbone].num_blocks(base.denoiser) if base.denoiser else None
