@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from diffusers.utils.torch_utils import get_module_execution_device
@@ -31,6 +31,18 @@ class Encoders:
     vae: Any
 
 
+class Seen(NamedTuple):
+    """What masked layers are told, as Condition has it: label B N, sees B N L, local B L S D, key_mask B L S."""
+
+    label: Tensor | None = None
+    sees: Tensor | None = None
+    local: Tensor | None = None
+    key_mask: Tensor | None = None
+
+
+NOTHING = Seen()
+
+
 def motion_condition(info: StageInfo, encoders: Encoders, scene: Scene, frames: int, repeat: Repeat) -> Condition:
     """Stage 1's condition for a Scene. Batch of one."""
     first, image = (
@@ -42,7 +54,7 @@ def motion_condition(info: StageInfo, encoders: Encoders, scene: Scene, frames: 
     if not info.recipe.bind:
         return join_motion(info.recipe, first, image, text, F)
     found = first_regions(torch.tensor(scene.labels)[None], info.grid(frames), max(scene.ids, default=0))
-    return join_motion(info.recipe, first, image, text, F, *_seen(info, encoders, scene, found, image.device))
+    return join_motion(info.recipe, first, image, text, F, _seen(info, encoders, scene, found, image.device))
 
 
 def video_condition(
@@ -65,7 +77,7 @@ def video_condition(
     if not isinstance(motion, MaskTrajectory):
         return join_video(info.recipe, image, latents, text, F)
     found = regions(info, motion.labels, scene.ids)
-    return join_video(info.recipe, image, latents, text, F, *_seen(info, encoders, scene, found, image.device))
+    return join_video(info.recipe, image, latents, text, F, _seen(info, encoders, scene, found, image.device))
 
 
 def join_motion(
@@ -74,10 +86,7 @@ def join_motion(
     image: Tensor,
     text_BSD: Tensor,
     num_latent_frames: int,
-    label_BN: Tensor | None = None,
-    sees_BNL: Tensor | None = None,
-    local_BLSD: Tensor | None = None,
-    key_mask_BLS: Tensor | None = None,
+    seen: Seen = NOTHING,
 ) -> Condition:
     """Stage 1: [E(s⁰); E(x⁰)] at every frame (paper Fig. 2), and the motion prompt; in a Recipe that binds, frame 0's
     labels, boxes and local prompts.
@@ -86,7 +95,7 @@ def join_motion(
     """
     visual = torch.cat([_in_time(first, num_latent_frames), _in_time(image, num_latent_frames)], dim=1)
     condition = Condition(visual, text_BSD)
-    return _masked(recipe, condition, label_BN, sees_BNL, local_BLSD, key_mask_BLS) if recipe.bind else condition
+    return _masked(recipe, condition, seen) if recipe.bind else condition
 
 
 def join_video(
@@ -95,10 +104,7 @@ def join_video(
     motion: Tensor | None,
     text_BSD: Tensor,
     num_latent_frames: int,
-    label_BN: Tensor | None = None,
-    sees_BNL: Tensor | None = None,
-    local_BLSD: Tensor | None = None,
-    key_mask_BLS: Tensor | None = None,
+    seen: Seen = NOTHING,
 ) -> Condition:
     """Stage 2: [E(x⁰); E(ŝ)], the prompt, and as far as the Recipe masks: labels, boxes and local prompts.
 
@@ -107,33 +113,26 @@ def join_video(
     """
     image = _in_time(image, num_latent_frames)
     condition = Condition(torch.cat([image, torch.zeros_like(image) if motion is None else motion], dim=1), text_BSD)
-    return _masked(recipe, condition, label_BN, sees_BNL, local_BLSD, key_mask_BLS)
+    return _masked(recipe, condition, seen)
 
 
-def _masked(
-    recipe: Recipe,
-    condition: Condition,
-    label_BN: Tensor | None,
-    sees_BNL: Tensor | None,
-    local_BLSD: Tensor | None,
-    key_mask_BLS: Tensor | None,
-) -> Condition:
+def _masked(recipe: Recipe, condition: Condition, seen: Seen) -> Condition:
     """The condition with what the Recipe's masked layers need."""
     if recipe.mask_self:
-        condition = condition._replace(label=label_BN)
+        condition = condition._replace(label=seen.label)
     if recipe.mask_cross:
-        condition = condition._replace(sees=sees_BNL, local=local_BLSD, key_mask=key_mask_BLS)
+        condition = condition._replace(sees=seen.sees, local=seen.local, key_mask=seen.key_mask)
     return condition
 
 
 def _seen(
     info: StageInfo, encoders: Encoders, scene: Scene, found: tuple[Tensor, Tensor], device: torch.device
-) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+) -> Seen:
     """Labels and boxes on the token grid, and local prompts with their key mask where the Recipe reads them."""
     label, sees = (part.to(device) for part in found)
     if not info.recipe.mask_cross:
-        return label, sees, None, None
-    return label, sees, *local_prompts(info.backbone, encoders, scene, sees.shape[2])
+        return Seen(label, sees)
+    return Seen(label, sees, *local_prompts(info.backbone, encoders, scene, sees.shape[2]))
 
 
 def global_prompt(backbone: Backbone, encoders: Encoders, prompt: str) -> Tensor:

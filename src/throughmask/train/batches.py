@@ -16,7 +16,7 @@ from ..backbones import Backbone
 from ..nn.guidance import Condition, draw_drops, drop
 from ..nn.objective import Objective
 from ..nn.plan import SortPlan
-from ..stages.conditioning import join_motion, join_video
+from ..stages.conditioning import Seen, join_motion, join_video
 from ..stages.recipes import Recipe
 from .latents import LatentItems
 
@@ -174,17 +174,16 @@ class Batches:
     def join(self, rows: Rows) -> Batch:
         """The batch on the rows' device; what the network is told is joined as for sampling (stages.conditioning)."""
         F = rows.clean.shape[2]
+        seen = Seen(rows.label, rows.sees, rows.local, rows.key_mask)
         if self.stage == "motion":
             assert rows.first is not None
             assert rows.image is not None
-            regions = (rows.label, rows.sees, rows.local, rows.key_mask)
-            condition = join_motion(self.recipe, rows.first, rows.image, rows.text, F, *regions)
+            condition = join_motion(self.recipe, rows.first, rows.image, rows.text, F, seen)
         elif self.stage == "base":
             condition = Condition(rows.clean[:, :0], rows.text)
         else:
             assert rows.image is not None
-            regions = (rows.label, rows.sees, rows.local, rows.key_mask)
-            condition = join_video(self.recipe, rows.image, rows.motion, rows.text, F, *regions)
+            condition = join_video(self.recipe, rows.image, rows.motion, rows.text, F, seen)
         condition = drop(condition, self.empty.to(rows.text.device), image=rows.drop_image, text=rows.drop_text)
         plan = _sort_plan(rows.plan)
         squared = 0.0 if plan is None else float(plan.runs.clamp(min=0).double().square().sum())

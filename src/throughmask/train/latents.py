@@ -86,6 +86,7 @@ class Encoder:
         """What would make cached latents stale, in words and numbers."""
         marks = {"vae": fingerprint(self.encoders.vae), "repeat": self.repeat, "dtype": str(self.dtype)}
         grid = f"{self.grid.patch[0]}×{self.grid.patch[1]} pixels, {len(self.grid.frames)} latent frames"
+        marks["regions"] = "of the clip, and of frame 0"
         return {**marks, "token": grid, "palette": f"{self.palette.name}, {self.num_ids} ids"}
 
 
