@@ -12,7 +12,7 @@ from throughmask.types import MaskTrajectory, Video
 CASES = (ONE, TWO)
 SEEDS = (0, 1, 2)
 DEEDS = {"motion", "staying", "jump", "spin", "tip", "iou", "iou_small"}
-VIDEO = {"likeness", "likeness_new", "psnr", "psnr_changing"}
+VIDEO = {"likeness", "likeness_new", "psnr", "psnr_changing", "psnr_resting"}
 
 
 def means(tally):
@@ -87,7 +87,7 @@ def test_without_a_tracker_adherence_is_told_by_colour_alone():
 
 def test_a_video_from_words_alone_is_judged_against_the_simulation():
     tally = judge(ONE, Teller(*CASES), Finder(*CASES), [0]).tallies["whole"]["model"]
-    assert set(tally) == DEEDS | {"psnr", "psnr_changing"}
+    assert set(tally) == DEEDS | {"psnr", "psnr_changing", "psnr_resting"}
     assert means(tally)["motion"] == 1
 
 

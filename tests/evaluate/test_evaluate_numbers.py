@@ -15,7 +15,11 @@ def grey(*levels):
 
 
 def test_equal_videos_have_the_most_decibels():
-    assert psnr_tally(ONE.video, ONE.video) == {"psnr": (100, 1), "psnr_changing": (100, 1)}
+    assert psnr_tally(ONE.video, ONE.video) == {
+        "psnr": (100, 1),
+        "psnr_changing": (100, 1),
+        "psnr_resting": (100, 1),
+    }
 
 
 def test_an_error_of_one_level_is_48_decibels():
@@ -36,6 +40,17 @@ def test_changing_pixels_differ_from_frame_0_by_more_than_eight_levels():
     tally = psnr_tally(Video(truth, 12), still)
     assert tally["psnr_changing"] == (pytest.approx(10 * np.log10(255**2 / (100**2 / 3))), 1)
     assert tally["psnr"] == (pytest.approx(tally["psnr_changing"][0] + 10 * np.log10(2)), 1)
+    assert tally["psnr_resting"] == (100, 1)
+
+
+def test_what_should_rest_and_does_not_is_told_apart():
+    truth = np.full((2, 4, 6, 3), 100, np.uint8)
+    truth[1, :2] = 200  # a toy moves away from here
+    made = truth.copy()
+    made[1, 3] = 50  # and another one vanishes
+    tally = psnr_tally(Video(truth, 12), Video(made, 12))
+    assert tally["psnr_changing"] == (100, 1)
+    assert tally["psnr_resting"] == (pytest.approx(10 * np.log10(255**2 / (50**2 / 2))), 1)
 
 
 def test_a_still_picture_is_worst_where_things_change():

@@ -1,4 +1,4 @@
-"""How near a video's pixels are to the truth: PSNR over all of them, and over those that change."""
+"""How near a video's pixels are to the truth: PSNR over all of them, over those that change, and over the others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ MOST = 100.0  # dB: stands for pixels that are equal
 
 
 def psnr_tally(truth: Video, found: Video) -> Tally:
-    """PSNR in dB over frames 1 to T-1 (frame 0 is given): `psnr`, and `psnr_changing` where the truth is not frame 0.
+    """PSNR in dB over frames 1 to T-1 (frame 0 is given): `psnr`; `psnr_changing` where the truth is not frame 0;
+    `psnr_resting` elsewhere, where the room is, and whatever nobody spoke of.
 
     Raises InvalidValueError if the two differ in size or length.
     """
@@ -25,8 +26,9 @@ def psnr_tally(truth: Video, found: Video) -> Tally:
     error = (true.astype(np.int32) - made) ** 2
     changes = changing(truth)
     tally: Tally = {"psnr": _decibel(error.mean())} if error.size else {}
-    if changes.any():
-        tally["psnr_changing"] = _decibel(error[changes].mean())
+    for name, part in (("psnr_changing", changes), ("psnr_resting", ~changes)):
+        if part.any():
+            tally[name] = _decibel(error[part].mean())
     return tally
 
 

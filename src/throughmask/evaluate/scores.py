@@ -37,6 +37,7 @@ MEASURES = (
     Measure("likeness_new", "likeness, new places", "the same, where the toy was not in frame 0"),
     Measure("psnr", "PSNR", "dB, all pixels", decibel=True),
     Measure("psnr_changing", "PSNR, changing pixels", "dB, where the true video differs from frame 0", decibel=True),
+    Measure("psnr_resting", "PSNR, resting pixels", "dB, where it does not: the room, and unnamed toys", decibel=True),
 )
 # By what scenes and takes are ranked: the first of these that was measured.
 RANKS = (
