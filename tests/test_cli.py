@@ -273,7 +273,7 @@ def test_validate(call, ask, original, tmp_path):
     assert found["bad"] >= 1
 
 
-# synthetic, demo, show
+# synthetic, show
 
 
 def test_synthetic(call, ask, tmp_path):
@@ -307,20 +307,6 @@ def test_synthetic_mistakes(call, tmp_path, options, says):
     assert status == 2
     assert says in err
     assert not (tmp_path / "x").exists()
-
-
-@pytest.mark.slow
-def test_demo(call, ask, tmp_path):
-    out = tmp_path / "demo"
-    status, data = ask("demo", "--out", out)
-    assert status == 0
-    assert ask("validate", data["sample"])[1]["valid"]
-    assert len(media.read_video(data["overlay"])) == 49
-    assert media.read_image(data["sheet"]).shape[1] == 1600
-    before = sorted(out.rglob("*"))
-    assert call("demo", "--out", out)[0] == 2
-    assert sorted(out.rglob("*")) == before
-    assert call("demo", "--out", out, "--force")[0] == 0
 
 
 def test_show(call, ask, original, tmp_path):

@@ -391,7 +391,21 @@ def test_the_bundled_model_is_the_default(bundled, call, toys, tmp_path):
     assert status == 0, err
 
 
-@pytest.mark.parametrize("words", [("animate", "toys.png", "--prompt", ONE), ("move", "s"), ("render", "s")])
+@pytest.mark.slow
+def test_demo_animates_its_picture(bundled, call, tmp_path):
+    status, out, err = call("demo", "--out", tmp_path / "a")
+    assert status == 0, err
+    assert "demo.png: " + ONE in err
+    assert str(tmp_path / "a" / "video.mp4") in out
+    sample = storage.load_sample(tmp_path / "a")
+    assert (sample.scene.prompt, len(sample.video)) == (ONE, len(sample.trajectory))
+    other = "the blue block rolls left"
+    assert call("demo", "--prompt", other, "--out", tmp_path / "a")[0] == 2
+    assert call("demo", "--prompt", other, "--out", tmp_path / "a", "--force")[0] == 0
+    assert storage.load_sample(tmp_path / "a").scene.prompt == other
+
+
+@pytest.mark.parametrize("words", [("animate", "toys.png", "--prompt", ONE), ("move", "s"), ("render", "s"), ("demo",)])
 def test_without_it_that_is_said(call, toys, tmp_path, monkeypatch, words):
     monkeypatch.setattr(bundle, "BUNDLED_FOLDER", tmp_path / "models")
     monkeypatch.chdir(tmp_path)

@@ -166,3 +166,14 @@ def test_a_few_pixels_are_no_toy(monkeypatch):
     assert found.shape == (512, 512)
     assert set(np.unique(found)) == {0, 2}
     assert (found == 2).sum() == 400
+
+
+def test_a_small_piece_apart_is_not_the_toy_but_a_toy_may_be_parted(monkeypatch):
+    from throughmask.perception import toybox
+
+    labels = np.zeros((256, 256), np.uint8)
+    labels[100:120, 100:120], labels[10:15, 10:15] = 1, 1  # 400 pixels, and 25 elsewhere
+    labels[200:210, 20:40], labels[200:210, 50:60] = 2, 2  # 200 and 100: something stands before it
+    monkeypatch.setattr(toybox, "segment", lambda *_: labels.copy())
+    found = toybox.ToyboxPerception(None, None).segment(np.zeros((256, 256, 3), np.uint8), {1: "a", 2: "b"})
+    assert [(found == id).sum() for id in (1, 2)] == [400, 300]

@@ -1,5 +1,8 @@
 """A bundle: both stages with one copy of what they share load as the checkpoints that they were made of."""
 
+import json
+import shutil
+
 import pytest
 import torch
 from tiny_stages import last_latents
@@ -43,6 +46,28 @@ def test_a_tokenizer_that_was_used_is_the_same(folders, tmp_path):
     assert not [path for path in (tmp_path / "toys").rglob("*.json") if str(tmp_path.parent) in path.read_text()]
 
 
+def test_a_bundle_forgets_where_its_stages_were_made(folders, tmp_path):
+    trained = tmp_path / "trained"
+    shutil.copytree(folders["motion"], trained)
+    config = {"out": str(tmp_path / "run"), "base": "Wan-AI/Wan2.1-T2V-1.3B-Diffusers", "init": None, "batch": 8}
+    (trained / "train.json").write_text(json.dumps({"config": config, "step": 5}))
+    make_bundle(tmp_path / "toys", trained, folders["paper"])
+    told = json.loads((tmp_path / "toys" / "motion" / "train.json").read_text())
+    assert told == {"config": config | {"out": "run"}, "step": 5}
+
+
+def test_stages_saved_by_different_versions_share_their_parts(folders, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(folders["paper"], other)
+    config = other / "text_encoder" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"transformers_version": "5.99.0"}))
+    (other / "vae" / "README.md").write_text("A card.")
+    make_bundle(tmp_path / "toys", folders["motion"], other)
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"vocab_size": 7}))
+    with pytest.raises(SampleError, match=r"differ in their text_encoder .*config\.json"):
+        make_bundle(tmp_path / "others", folders["motion"], other)
+
+
 def test_stages_on_different_bases_are_no_bundle(folders, tmp_path):
     other = make_stage("tiny-wan", "video", frames=5, seed=3)
     save_stage(other, tmp_path / "other")
@@ -52,8 +77,6 @@ def test_stages_on_different_bases_are_no_bundle(folders, tmp_path):
 
 
 def test_a_bundle_that_lost_a_part_says_so(folders, tmp_path):
-    import shutil
-
     make_bundle(tmp_path / "toys", folders["motion"], folders["paper"])
     shutil.rmtree(tmp_path / "toys" / "text_encoder")
     with pytest.raises(SampleError, match="lacks its component 'text_encoder'"):

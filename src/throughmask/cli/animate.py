@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     from ..animation import Animation, Animator
 
 VERB = "animate"
+# In the bundled model's folder: a picture and what shall happen in it.
+DEMO_IMAGE, DEMO_PROMPT = "demo.png", "demo.txt"
 # The smallest base for photographs, with the sizes of its parts on the hub in GB: float32, four bytes a parameter.
 PHOTO_BASE = "Wan-AI/Wan2.1-T2V-1.3B-Diffusers"
 PHOTO_PRESET = "wan-1.3b-lora"
@@ -75,6 +77,7 @@ Size = Annotated[str, typer.Option(metavar="HxW", help="Stretch the picture; by 
 
 def add_to(app: typer.Typer) -> None:
     command(app, "animate")(animate)
+    command(app, "demo")(demo)
 
 
 def animate(
@@ -167,6 +170,21 @@ def animate(
             raise
     folder.add_pictures(made)
     return _answer(folder, made, begun)
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The Sample that is written.")] = Path("demo"),
+    prompt: Annotated[str, typer.Option(help="Another sentence about the same picture.")] = "",
+    seed: Seed = None,
+    force: Force = False,
+) -> Answer:
+    """Animate the picture that the bundled model comes with."""
+    from ..stages.bundle import bundled
+
+    folder = bundled()
+    sentence = prompt or (folder / DEMO_PROMPT).read_text(encoding="utf-8").strip()
+    note(f"{folder / DEMO_IMAGE}: {sentence}")
+    return animate(folder / DEMO_IMAGE, sentence, out, seed=seed, force=force)
 
 
 def no_photo_model(out: Path) -> SampleError:

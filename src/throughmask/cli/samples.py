@@ -1,4 +1,4 @@
-"""The commands that look at things and make synthetic ones: inspect, validate, show, synthetic, demo."""
+"""The commands that look at things and make synthetic ones: inspect, validate, show, synthetic."""
 
 from __future__ import annotations
 
@@ -27,7 +27,6 @@ def add_to(app: typer.Typer) -> None:
         ("validate", validate),
         ("show", show),
         ("synthetic", synthetic),
-        ("demo", demo),
     ):
         command(app, name)(function)
 
@@ -119,31 +118,6 @@ def synthetic(
         save_sample(sample, folder, force=force)
         made.append({"path": str(folder), "seed": number, "prompt": sample.scene.prompt})
     return Answer({"samples": made}, [f"{item['path']}: {item['prompt']}" for item in made])
-
-
-def demo(
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where to write.")] = Path("demo"),
-    seed: Annotated[int, typer.Option()] = 0,
-    force: Force = False,
-) -> Answer:
-    """Make a synthetic Sample and pictures of its masks."""
-    from ..storage import save_sample
-    from ..synthetic import make_sample
-    from .sources import Source
-
-    pictures = out / "overlay.mp4", out / "sheet.png"
-    _must_be_free(pictures, force)
-    sample = make_sample(seed, num_objects=3, size=(256, 384), frames=49, fps=24, entering=True)
-    save_sample(sample, out / "sample", force=force)
-    _show(Source(out / "sample", "sample", sample=sample), out, 0.5, force)
-    data = {"sample": str(out / "sample"), "overlay": str(pictures[0]), "sheet": str(pictures[1])}
-    lines = [
-        f"prompt   {sample.scene.prompt}",
-        f"sample   {data['sample']}/  picture, masks, video and prompts",
-        f"overlay  {data['overlay']}  the masks over the video: play it",
-        f"sheet    {data['sheet']}  the same at a glance",
-    ]
-    return Answer({"prompt": sample.scene.prompt, **data}, lines)
 
 
 def _show(source: Source, out: Path, opacity: float, force: bool) -> Answer:

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from ..connected import connected_regions
 from ..media import resize, resize_labels
 from ..types import Labels, Pixels
 from .segmenter import STRIDE, PhraseEncoder, PhraseSegmenter, load_words, segment, track
 
+PIECE = 0.2  # of a toy's largest region: smaller ones are another toy's pixels, more often than a toy behind another
 SPECK = 30  # pixels at the size that it learnt: fewer are a doubt, not a toy (the smallest toys have 100)
 
 
@@ -29,13 +31,16 @@ class ToyboxPerception:
         return cls(*load_words(folder))
 
     def segment(self, image: Pixels, phrases: Mapping[int, str], hints: Labels | None = None) -> Labels:
-        """Labels H W; what comes to a few pixels only counts as not found."""
+        """Labels H W; what comes to a few pixels only counts as not found, and small pieces apart from the rest are no
+        part of a toy."""
         size = self._size(image.shape[:2])
         prior = None if hints is None else resize_labels(hints, size)
         labels = segment(self.segmenter, self.text, resize(image, size), phrases, prior)
         for id in phrases:
-            if np.count_nonzero(labels == id) < SPECK:
-                labels[labels == id] = 0
+            regions = connected_regions((labels == id)[None])[0]
+            sizes = np.bincount(regions.ravel())[1:]
+            lost = sizes < (np.inf if sizes.sum() < SPECK else PIECE * sizes.max())
+            labels[np.isin(regions, 1 + np.flatnonzero(lost))] = 0
         return resize_labels(labels, _hw(image))
 
     def track(self, frames: Pixels, phrases: Mapping[int, str], first: Labels | None = None) -> Labels:

@@ -18,9 +18,9 @@ from .checkpoint import BUNDLE, DEFAULT_GUIDANCE, DEFAULT_STEPS, STAGES, StageIn
 
 DEFAULT_MODEL = "toybox"
 BUNDLED = (DEFAULT_MODEL,)
-# What is written of where a part was loaded from and how it was last called, which decides nothing later.
+# What is written of where a part was loaded from, by which version, and how it was last called: it decides nothing.
 PASSING = {
-    "config.json": {"_name_or_path"},
+    "config.json": {"_name_or_path", "transformers_version", "_diffusers_version"},
     "tokenizer.json": {"padding", "truncation"},
     "tokenizer_config.json": {"is_local", "local_files_only", "name_or_path", "max_length"},
 }
@@ -142,14 +142,24 @@ def make_bundle(
             told = json.loads(path.read_text(encoding="utf-8"))
             kept = {key: value for key, value in told.items() if key != "_name_or_path"}
             path.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        for path in folder.rglob("train.json"):
+            told = json.loads(path.read_text(encoding="utf-8"))
+            told["config"] = {key: _without_place(value) for key, value in told.get("config", {}).items()}
+            path.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
         record: dict[str, Any] = {"format": 1, "stages": list(STAGES), "shared": shared}
         record |= {"segmenter": words is not None, "habits": None if habits is None else asdict(habits)}
         (folder / BUNDLE).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
+def _without_place(value: Any) -> Any:
+    """A setting; of an absolute path its last name."""
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+
+
 def _content(folder: Path) -> dict[str, bytes]:
     """The files of a folder, as far as they decide what it does."""
-    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    paths = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".md"]  # a card decides nothing
+    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
     for name in files.keys() & PASSING.keys():
         told = json.loads(files[name])
         kept = {key: told[key] for key in told.keys() - PASSING[name]}
