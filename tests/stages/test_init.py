@@ -8,11 +8,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import torch
 from diffusers import AnimateDiffPipeline, WanPipeline
-from tiny_stages import FRAMES, WRONG_FRAMES, first_masked
+from tiny_stages import FRAMES, WRONG_FRAMES, first_masked, last_latents, randomise_layers
 
 from throughmask.backbones import BASES, backbone, layout_of_class
 from throughmask.errors import InvalidValueError, SampleError
-from throughmask.stages.init import load_base, make_stage, save_stage
+from throughmask.stages.init import bind_stage, load_base, make_stage, save_stage
 from throughmask.stages.recipes import recipe
 
 # The diffusers pipeline of each base, from our components of it.
@@ -91,6 +91,21 @@ def test_blocks(base_name):
         make_stage(base_name, "motion", num_masked_blocks=1)
     assert blocks(stage="motion", recipe_name="bound") == default
     assert blocks(stage="motion", recipe_name="bound", num_masked_blocks=1) == 1
+
+
+def test_a_trained_stage_1_is_bound_and_makes_the_same_until_trained_on(base_name, sample):
+    trained = make_stage(base_name, "motion", frames=FRAMES, fps="24", seed=3)
+    trained.set_progress_bar_config(disable=True)
+    bound = bind_stage(trained)
+    bound.set_progress_bar_config(disable=True)
+    assert (bound.config.recipe, bound.config.fps) == ("bound", "24")
+    assert bound.transformer.config.num_masked_blocks > 0
+    assert torch.equal(last_latents(bound, sample), last_latents(trained, sample))
+    randomise_layers(bound.transformer)
+    assert not torch.equal(last_latents(bound, sample), last_latents(trained, sample))
+    for other in (bound, make_stage(base_name, "video", frames=FRAMES)):
+        with pytest.raises(InvalidValueError, match="only a stage 1 of the recipe paper can be bound"):
+            bind_stage(other)
 
 
 def test_the_seed_decides_the_tiny_weights_and_touches_no_other_randomness(base_name):

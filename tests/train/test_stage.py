@@ -243,6 +243,9 @@ def test_each_stage_trains_and_leaves_a_model_that_is_used(stage, settings, samp
     assert len(made) == FRAMES
     run(settings, stage=stage, init=str(model), out=str(tmp_path / "later"), steps=1)
     assert losses_of(tmp_path / "later")[0] < losses_of(out)[0]
+    if stage == "motion" and not recipes:  # it gains masked blocks, and knows what it knew
+        run(settings, stage=stage, init=str(model), out=str(tmp_path / "bound"), steps=1, recipe="bound")
+        assert losses_of(tmp_path / "bound") == pytest.approx(losses_of(tmp_path / "later"))
 
 
 @pytest.mark.slow

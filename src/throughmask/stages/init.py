@@ -95,6 +95,28 @@ def stage_on(
     return pipeline
 
 
+def bind_stage(pipeline: StagePipeline, num_masked_blocks: int | None = None, *, seed: int = 0) -> StagePipeline:
+    """A trained stage 1 of the Recipe `paper` as one of `bound`: it makes the same, until its new layers are trained.
+
+    num_masked_blocks: K, by default as for stage 2. Its VAE, text encoder and settings are shared. Raises
+    InvalidValueError for any other stage.
+    """
+    if pipeline.stage != "motion" or pipeline.config.recipe != "paper":
+        seen = f"{pipeline.stage}, {pipeline.config.recipe}"
+        raise InvalidValueError("only a stage 1 of the recipe paper can be bound", seen=seen, fix="start from a base")
+    old = pipeline.transformer
+    blocks = pipeline.info.backbone.default_masked(old.config) if num_masked_blocks is None else num_masked_blocks
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        new = type(old).from_config({**old.config, "num_masked_blocks": blocks})
+    missing, unexpected = new.load_state_dict(old.state_dict(), strict=False)
+    assert not unexpected, unexpected
+    assert all(".masked_" in key for key in missing), missing
+    parts = {**pipeline.components, "transformer": new}
+    settings = {key: value for key, value in pipeline.config.items() if key not in parts and key[0] != "_"}
+    return type(pipeline)(**parts, **{**settings, "recipe": "bound"})
+
+
 def save_stage(pipeline: StagePipeline, out: str | Path, *, force: bool = False) -> None:
     """Write a checkpoint folder, whole or not at all. With `force` it replaces checkpoints only."""
     with new_checkpoint_folder(out, force=force) as folder:

@@ -20,7 +20,7 @@ from ..nn.objective import Objective
 from ..stages.bases import find_base
 from ..stages.bundle import find_part
 from ..stages.conditioning import Encoders
-from ..stages.init import PIPELINES, load_base, stage_on
+from ..stages.init import PIPELINES, bind_stage, load_base, stage_on
 from ..stages.pipeline import StagePipeline, hide_loading_bars
 
 if TYPE_CHECKING:
@@ -104,6 +104,8 @@ def _as_found(part: Any) -> Any:
 def _resumed(config: StageConfig, checkpoint: str) -> Any:
     if config.stage != "base":
         pipeline = PIPELINES[config.stage].from_pretrained(checkpoint)
+        if config.recipe == "bound" and pipeline.config.recipe == "paper" and config.stage == "motion":
+            return bind_stage(pipeline, None if config.blocks < 0 else config.blocks, seed=config.seed)
         if pipeline.config.recipe != config.recipe:
             fix = "give its own recipe, or start from a base"
             raise InvalidValueError(f"{checkpoint} has another recipe", seen=pipeline.config.recipe, fix=fix)
