@@ -162,12 +162,19 @@ def test_a_bug_keeps_its_traceback(original, monkeypatch):
 def test_an_interrupt_is_one_line_and_status_130(tmp_path):
     words = ["synthetic", "--out", str(tmp_path / "x"), "--seeds", "0..9999", "--json"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "throughmask", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "throughmask", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's "&" has it ignored
     )
-    while not list(tmp_path.glob("x/seed-0/scene.json")) and process.poll() is None:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    try:
+        while not list(tmp_path.glob("x/seed-0/scene.json")) and process.poll() is None:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert (process.returncode, err) == (130, "error: interrupted\n")
     assert json.loads(out)["error"]["kind"] == "Interrupted"
     assert not list(tmp_path.glob("x/.tmp*"))
