@@ -9,6 +9,7 @@ from tiny_words import save_tiny_words
 
 from throughmask.cli import main
 from throughmask.edit import move
+from throughmask.stages import bundle
 from throughmask.storage import load_sample, save_sample
 from throughmask.synthetic import make_sample
 from throughmask.types import MaskTrajectory
@@ -151,7 +152,8 @@ def unusual(sample):
         (("nowhere",), "no such folder"),
     ],
 )
-def test_mistakes_end_in_one_line_and_leave_nothing(sample, tmp_path, capsys, words, problem):
+def test_mistakes_end_in_one_line_and_leave_nothing(sample, tmp_path, capsys, monkeypatch, words, problem):
+    monkeypatch.setattr(bundle, "BUNDLED_FOLDER", tmp_path / "models")  # an installation without weights
     unusual(sample)
     before = sorted(tmp_path.rglob("*"))
     call("measure", *words, status=2)

@@ -8,6 +8,7 @@ from tiny_words import save_tiny_words
 
 from throughmask.cli import main
 from throughmask.media import write_image, write_labels
+from throughmask.stages import bundle
 from throughmask.storage import load_sample, save_sample
 from throughmask.synthetic import make_sample
 
@@ -78,6 +79,7 @@ def test_a_video_is_followed(words, tmp_path, capsys):
     ],
 )
 def test_mistakes_end_in_one_line_and_leave_nothing(picture, tmp_path, capsys, monkeypatch, more, problem):
+    monkeypatch.setattr(bundle, "BUNDLED_FOLDER", tmp_path / "models")  # an installation without weights
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -604,8 +605,6 @@ def test_flow_goes_from_move_to_render(ask, models, scene, tmp_path):
 
 @pytest.mark.slow
 def test_an_interrupted_run_leaves_the_sample_as_it_was(models, scene):
-    import signal
-
     if threading.current_thread() is not threading.main_thread():
         pytest.skip("needs the main thread, which gets the signal")
     before = contents(scene.parent)
@@ -626,9 +625,11 @@ class Interrupter:
 
     def __enter__(self):
         self.usual, sys.stderr = sys.stderr, self
+        self.handler = signal.signal(self.signal, signal.default_int_handler)  # a shell's "&" has it ignored
 
     def __exit__(self, *error):
         sys.stderr = self.usual
+        signal.signal(self.signal, self.handler)
 
     def write(self, text):
         if not self.bar_was_seen and "1/100000" in text:

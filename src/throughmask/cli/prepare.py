@@ -184,6 +184,9 @@ def _open_tools(open_reader: Callable[[], Language], seeing: Seeing | None, sees
     from ..prepare.making import Tools
 
     reader: Any = open_reader()
+    if seeing is not None and seeing.kind is None:  # the bundled segmenter knows toys only: never unasked on films
+        fix = "give --masks, or --perception: real for photographs, toybox for toys"
+        raise InvalidValueError("finding objects needs a segmenter", fix=fix)
     seer = None if seeing is None else open_perception(seeing)
     return Tools(reader, seer, partial(tell, ask=reader.ask) if sees else None)
 
