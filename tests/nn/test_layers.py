@@ -51,6 +51,23 @@ def test_another_objects_tokens_do_not_matter_and_no_part_is_exactly_zero():
     assert not layer(h, LABEL, plan)[LABEL < 0].any()
 
 
+def test_norms_that_autocast_makes_float32_leave_the_kernel_its_half_precision(monkeypatch):
+    """On a GPU autocast does so (torch.rms_norm is on its list); the CPU's does not, so here the norms do it."""
+    seen = []
+
+    def kernel(q, k, v, *_, **options):
+        seen.extend([q.dtype, k.dtype, v.dtype])
+        return torch.zeros_like(q)
+
+    monkeypatch.setattr("throughmask.nn.layers.region_self_attention", kernel)
+    layer, plan = RegionSelfAttention(D, HEADS), SortPlan.of(LABEL)
+    layer.norm_q = layer.norm_k = torch.nn.Identity()
+    monkeypatch.setattr(torch.nn.Identity, "forward", lambda self, x: x.float())
+    with torch.autocast("cpu", torch.bfloat16):
+        layer(torch.randn(B, N, D), LABEL, plan)
+    assert seen == [torch.bfloat16] * 3
+
+
 def test_a_local_prompt_does_not_matter_where_it_is_not_seen():
     torch.manual_seed(0)
     layer = RegionCrossAttention(D, HEADS, context_dim=6)

@@ -43,11 +43,16 @@ class RegionSelfAttention(nn.Module):
         rotary_sorted: Rotary | None = None,
         backend: str | None = None,
     ) -> Tensor:
-        """What the layer adds to h. plan: of label_BN. rotary_sorted: `sort_rotary(...)`, made once for all layers."""
+        """What the layer adds to h. plan: of label_BN. rotary_sorted: `sort_rotary(...)`, made once for all layers.
+
+        Autocast gives norms float32 on a GPU; the fast kernels take half precision only, and our op is not one that
+        autocast knows. So q and k are brought to v's precision here.
+        """
         x_BND = self.norm(plan.sort(h_BND))  # one gather here and one below, instead of q, k and v each
-        q_BNAE = self.norm_q(self.to_q(x_BND)).unflatten(2, (self.num_heads, -1))
-        k_BNAE = self.norm_k(self.to_k(x_BND)).unflatten(2, (self.num_heads, -1))
-        v_BNAE = self.to_v(x_BND).unflatten(2, (self.num_heads, -1))
+        v_BND = self.to_v(x_BND)
+        q_BNAE = self.norm_q(self.to_q(x_BND)).type_as(v_BND).unflatten(2, (self.num_heads, -1))
+        k_BNAE = self.norm_k(self.to_k(x_BND)).type_as(v_BND).unflatten(2, (self.num_heads, -1))
+        v_BNAE = v_BND.unflatten(2, (self.num_heads, -1))
         if rotary_sorted is not None:
             q_BNAE, k_BNAE = rotate(q_BNAE, rotary_sorted), rotate(k_BNAE, rotary_sorted)
         out_BANE = region_self_attention(
