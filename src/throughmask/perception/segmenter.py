@@ -52,7 +52,7 @@ class PhraseSegmenter(ModelMixin, ConfigMixin):
     def __init__(
         self,
         text_dim: int = 192,
-        widths: tuple[int, ...] = (24, 48, 80, 128),
+        widths: tuple[int, ...] = (24, 40, 72, 112),
         num_blocks: int = 3,
         num_heads: int = 4,
     ) -> None:
@@ -263,12 +263,17 @@ def _segment(
     return torch.where(best > 0, table[winner], 0).to(torch.uint8).cpu().numpy()
 
 
-def load_words(folder: str | Path) -> tuple[PhraseEncoder, PhraseSegmenter]:
-    """What `train toybox-words` wrote: tokenizer, text encoder and segmenter, in float32, ready to use."""
+def load_text(folder: str | Path) -> PhraseEncoder:
+    """Tokenizer and text encoder of what `train toybox-words` wrote, in float32, ready to use."""
     from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
     folder = Path(folder)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer")
     encoder = UMT5EncoderModel.from_pretrained(folder / "text_encoder", use_safetensors=True).float().eval()
-    segmenter = PhraseSegmenter.from_pretrained(folder / "segmenter", use_safetensors=True).float().eval()
-    return PhraseEncoder(tokenizer, encoder), segmenter
+    return PhraseEncoder(tokenizer, encoder)
+
+
+def load_words(folder: str | Path) -> tuple[PhraseEncoder, PhraseSegmenter]:
+    """What `train toybox-words` wrote: tokenizer, text encoder and segmenter, in float32, ready to use."""
+    segmenter = PhraseSegmenter.from_pretrained(Path(folder) / "segmenter", use_safetensors=True).float().eval()
+    return load_text(folder), segmenter

@@ -21,7 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..errors import InvalidValueError
 from ..files import new_file, new_folder
-from ..perception.segmenter import PhraseSegmenter, load_words
+from ..perception.segmenter import PhraseSegmenter, load_text, load_words
 from ..toybox import split_seeds
 from .clips import Clips, make_clips
 from .devices import Processes
@@ -179,7 +179,7 @@ def train_words(config: WordsConfig, say: Say = print) -> dict[str, Any]:
 def _text_parts(config: WordsConfig, stories: Sequence[Story]) -> tuple[Any, Any]:
     """Tokenizer and text encoder: those of an earlier run, not to be trained any more, or new ones."""
     if config.encoder:
-        text, _ = load_words(Path(config.encoder))
+        text = load_text(config.encoder)
         return text.tokenizer, text.encoder.requires_grad_(False)
     tokenizer = train_tokenizer(_texts(stories), config.vocabulary)
     return tokenizer, new_text_encoder(tokenizer, config.width, config.layers)
