@@ -44,6 +44,13 @@ def test_the_same_seed_twice_is_the_same(rendered):
     assert np.array_equal(truth.flow, rendered[1].flow)
 
 
+def test_without_its_film_all_else_is_the_same(rendered):
+    sample, truth = draw(make_story(SEED, toys=3, **SMALL), film=False, flow=True)
+    assert sample == dataclasses.replace(rendered[0], video=None)
+    assert truth.as_json() == rendered[1].as_json()
+    assert np.array_equal(truth.flow, rendered[1].flow)
+
+
 def test_a_scene_looks_the_same_whatever_was_drawn_before():
     stories = [some_frames(make_story(seed, size=(64, 64)), [0]) for seed in range(40, 48)]
     alone = []

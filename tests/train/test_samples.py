@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from fractions import Fraction
 from multiprocessing import get_context
 
@@ -23,13 +24,14 @@ from throughmask.train.samples import Texts, fit, open_samples, runs, seeds_of
 from throughmask.types import MaskTrajectory, Sample, Scene, SceneObject, Video
 
 TOYS = {"size": (64, 64), "frames": 13, "fps": 12}
+STORED = [((32, 32), 12), ((32, 32), 12), ((48, 80), 24)]  # sizes and rates of the Samples of `folder`, by seed
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Three Sample folders, the last of another size and rate, and what a killed process left behind."""
     folder = tmp_path_factory.mktemp("samples")
-    for seed, (size, fps) in enumerate([((32, 32), 12), ((32, 32), 12), ((48, 80), 24)]):
+    for seed, (size, fps) in enumerate(STORED):
         save_sample(make_sample(seed, size=size, frames=9, fps=fps), folder / f"seed-{seed}")
     save_sample(make_sample(0, size=(32, 32), frames=9), folder / ".tmp-1f" / "x")
     os.rename(folder / ".tmp-1f" / "x" / "scene.json", folder / ".tmp-1f" / "scene.json")
@@ -60,6 +62,28 @@ def test_folders_and_shards_give_the_same(folder, shards):
 def test_as_they_are(folder):
     samples = open_samples(str(folder))
     assert [samples.item(index) for index in range(3)] == [load_sample(folder / f"seed-{seed}") for seed in range(3)]
+
+
+@pytest.mark.parametrize("form", [{}, {"size": (16, 24), "frames": 4, "fps": 12}], ids=["as they are", "fitted"])
+def test_without_films_all_else_is_the_same(form, folder, shards, tmp_path):
+    """As the drawn Sample, with its video, is fitted; whether the stored one has a video or not."""
+    drawn = [make_sample(seed, size=size, frames=9, fps=fps) for seed, (size, fps) in enumerate(STORED)]
+    for seed, sample in enumerate(drawn):
+        save_sample(replace(sample, video=None), tmp_path / f"seed-{seed}")
+    assert not list(tmp_path.rglob("*.mp4"))
+    fitted = [fit(sample, **form) for sample in drawn]
+    assert all(np.array_equal(sample.scene.image, sample.video.frames[0]) for sample in fitted)
+    for place in (tmp_path, folder, shards):
+        samples = open_samples(str(place), **form, films=False)
+        assert [samples.item(index) for index in range(3)] == [replace(sample, video=None) for sample in fitted]
+        assert samples.texts(2) == [Texts.of(drawn[2].scene)]
+
+
+def test_the_same_sample_may_be_asked_for_with_and_without_its_film(folder):
+    whole, lean = (open_samples(str(folder), films=films) for films in (True, False))
+    for _ in range(2):
+        assert (whole.item(0).video is None, lean.item(0).video is None) == (False, True)
+    assert whole.describe() != lean.describe()
 
 
 def test_a_sample_that_was_written_again_is_read_again(tmp_path):
@@ -127,6 +151,9 @@ def test_a_sample_without_masks_or_video_is_named(tmp_path):
         open_samples(str(tmp_path)).item(0)
     with pytest.raises(SampleError, match="this Sample has no masks"):
         fit(Sample(sample.scene), (32, 32), 3, 12)
+    save_sample(Sample(sample.scene, video=sample.video), tmp_path / "bare")
+    with pytest.raises(SampleError, match=r"bare has no masks; training needs masks$"):
+        open_samples(str(tmp_path), films=False).item(0)
 
 
 def test_what_fits_is_left_alone():
@@ -152,10 +179,11 @@ def test_times(old, new):
     assert np.array_equal(cut.trajectory.labels, expected.labels[:3])
 
 
-def test_too_short_is_named_with_its_length(folder):
+@pytest.mark.parametrize("films", [True, False])
+def test_too_short_is_named_with_its_length(films, folder):
     with pytest.raises(SampleError, match=r"seed-2 is too short for 6 frames .*5 frames at 12 fps, 0\.38 s"):
-        open_samples(str(folder), size=(16, 16), frames=6, fps=12).item(2)
-    assert len(open_samples(str(folder), size=(16, 16), frames=5, fps=12).item(2).video) == 5
+        open_samples(str(folder), size=(16, 16), frames=6, fps=12, films=films).item(2)
+    assert len(open_samples(str(folder), size=(16, 16), frames=5, fps=12, films=films).item(2).trajectory) == 5
 
 
 @pytest.mark.parametrize("size", [(32, 32), (20, 40), (64, 30), (96, 192), (41, 77)])
@@ -232,6 +260,9 @@ def test_synthetic_items():
     assert samples.texts(1) == [Texts.of(samples.item(1).scene)]
     assert samples.describe() != open_samples("synthetic:3..6", size=(32, 48), frames=5, fps=12).describe()
     assert samples.name(1) == "synthetic seed 4"
+    lean = open_samples("synthetic:3..5", size=(32, 48), frames=5, fps=12, films=False)
+    assert lean.item(1) == replace(samples.item(1), video=None)
+    assert lean.texts(1) == samples.texts(1)
 
 
 @pytest.mark.slow
@@ -241,6 +272,7 @@ def test_toybox_items_and_their_exact_flow(opengl):
     assert samples.name(1) == "Toybox seed 8"
     sample, truth = make_sample_with_truth(8, **TOYS)
     assert samples.item(1) == sample
+    assert open_samples("toybox:7..8", **TOYS, films=False).item(1) == replace(sample, video=None)
     assert samples.texts(1)[0] == Texts.of(sample.scene)
     assert all(len(text.objects) == len(sample.scene.objects) for text in samples.texts(1))
     flow = samples.flow(1)

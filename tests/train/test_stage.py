@@ -4,11 +4,12 @@ import json
 import os
 import signal
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from tiny_runs import FRAMES, SIZE, losses_of
 
 from throughmask.backbones import backbone
@@ -21,13 +22,15 @@ from throughmask.stages.image_to_motion import ImageToMotionPipeline
 from throughmask.stages.init import make_stage
 from throughmask.stages.motion_to_video import MotionToVideoPipeline
 from throughmask.stages.recipes import RECIPES, recipe
-from throughmask.storage import load_sample
+from throughmask.storage import load_sample, save_sample
 from throughmask.train.batches import Batches, draw
 from throughmask.train.devices import Processes
 from throughmask.train.latents import PER_SHARD, CacheConfig, Encoder, make_latents
 from throughmask.train.presets import override, preset
 from throughmask.train.preview import as_in_training
+from throughmask.train.samples import seeds_of
 from throughmask.train.stage import StageConfig, learning_rate, train_stage
+from throughmask.train.subject import Subject
 from throughmask.types import Video
 
 CPU = Processes(0, 1, torch.device("cpu"))
@@ -143,6 +146,22 @@ def test_latents_may_be_made_in_bfloat16(four_samples, tmp_path):
         )
 
 
+def test_a_cache_without_films_holds_all_else(four_samples, tmp_path):
+    encoder = encoder_of(make_stage("tiny-wan", "motion", frames=FRAMES))
+    for films in (True, False):
+        config = cache_of(four_samples, variants=2, flips=True, films=films)
+        make_latents(config, encoder, tmp_path / str(films), CPU, say=quiet)
+        with pytest.raises(SampleError, match=f"other settings.*films was {films}, is {not films}"):
+            make_latents(replace(config, films=not films), encoder, tmp_path / str(films), CPU, say=quiet)
+    whole, lean = (load_file(tmp_path / str(films) / "00000.safetensors") for films in (True, False))
+    assert len(whole.pop("video")) == 8
+    assert set(whole) == set(lean) == {"motion", "image", "first", "tokens", "begins", "sees"}
+    # The VAE took other batches, which rounds otherwise.
+    torch.testing.assert_close(lean.pop("motion"), whole.pop("motion"), rtol=1e-3, atol=1e-4)
+    assert all(torch.equal(lean[name], value) for name, value in whole.items())
+    assert (tmp_path / "True" / "00000.json").read_text() == (tmp_path / "False" / "00000.json").read_text()
+
+
 def test_sheets_compile_nothing():
     compiled = []
 
@@ -249,6 +268,34 @@ def test_each_stage_trains_and_leaves_a_model_that_is_used(stage, settings, samp
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["paper", "bound"])
+def test_stage_1_learns_the_same_without_films(recipe, settings, samples, tmp_path):
+    """From Samples that have none, the held-out ones of its sheet too."""
+    for number, sample in enumerate(samples):
+        save_sample(replace(sample, video=None), tmp_path / "mute" / f"seed-{number}")
+    settings |= {"stage": "motion", "recipe": recipe, "steps": 2}
+    run(settings)
+    lean = {**settings, "data": str(tmp_path / "mute"), "cache": str(tmp_path / "lean"), "out": str(tmp_path / "out")}
+    run(lean, films=False, held_out=lean["data"], sheet_every=2, sample_steps=1)
+    assert len(losses_of(lean["out"])) == 2
+    assert losses_of(lean["out"]) == pytest.approx(losses_of(settings["out"]), rel=1e-5)
+    assert (tmp_path / "out" / "sheets" / "motion-00000002.png").is_file()
+
+
+@pytest.mark.slow
+def test_the_model_may_be_written_while_the_run_goes_on(settings, monkeypatch):
+    written, save = [], Subject.save
+
+    def spy(self, weights, folder, record, dtype):
+        save(self, weights, folder, record, dtype)
+        written.append(json.loads((folder / "train.json").read_text())["step"])
+
+    monkeypatch.setattr(Subject, "save", spy)
+    run(settings, steps=5, export_every=2)
+    assert written == [2, 4, 5]
+
+
+@pytest.mark.slow
 def test_adapters_train_beside_the_new_layers_and_become_part_of_the_model(settings):
     run(settings, lora=2, steps=2)
     trained = MotionToVideoPipeline.from_pretrained(Path(settings["out"]) / "model").transformer.state_dict()
@@ -348,6 +395,9 @@ def test_the_learning_rate():
         ({"batch": 5}, "divide"),
         ({"drop": 0.5}, "0 to 0.333"),
         ({"lora": 4, "stage": "base"}, "trained whole"),
+        ({"films": False}, "only a stage 1 of masks.*stage video"),
+        ({"films": False, "stage": "base"}, "only a stage 1 of masks.*stage base"),
+        ({"films": False, "stage": "motion", "recipe": "flow"}, "only a stage 1 of masks.*recipe flow"),
         ({"size": (32,)}, "height,width"),
         ({"recipe": "papper"}, "no recipe"),
         ({"frames": 0}, "at least 1"),
@@ -393,3 +443,18 @@ def test_every_preset_builds_and_takes_keys():
     assert override(preset("overfit"), {"size": "48,64"}).size == (48, 64)
     with pytest.raises(InvalidValueError, match="did you mean warmup"):
         override(preset("overfit"), {"warm-up": "3"})
+
+
+def test_presets_that_share_a_cache_want_the_same_of_it():
+    from throughmask.train.presets import PRESETS
+
+    names = {field.name for field in fields(CacheConfig)} - {"motion"} | {"backbone", "vae", "palette", "dtype"}
+    seen = {}
+    for config in map(preset, PRESETS):
+        if isinstance(config, StageConfig):
+            wanted = {name: getattr(config, name) for name in names}
+            assert seen.setdefault(config.cache, wanted) == wanted, config.out
+    base, motion, video = (preset(f"toybox-{stage}") for stage in ("base", "motion", "video"))
+    assert base.cache == video.cache != motion.cache
+    assert (motion.films, motion.recipe, motion.blocks, motion.base) == (False, "bound", 1, video.base)
+    assert set(seeds_of(base.data)) < set(seeds_of(motion.data))

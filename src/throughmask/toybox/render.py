@@ -25,7 +25,8 @@ Depth = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """pixels: T H W 3, labels: T H W (index of the toy + 1), depth along the camera's axis: T H W, or None."""
+    """pixels: T H W 3, of frame 0 alone where no film was wanted; labels: T H W (index of the toy + 1); depth along the
+    camera's axis: T H W, or None."""
 
     pixels: Pixels
     labels: Labels
@@ -38,28 +39,32 @@ def render(
     states: States,
     size: tuple[int, int],
     *,
+    film: bool = True,
     depth: bool = False,
     gl_device: int | None = None,
 ) -> Pictures:
-    """Draw every frame of a scene at `size` (height, width).
+    """Draw every frame of a scene at `size` (height, width); without `film` the labels of every frame and the pixels of
+    the first.
 
     Raises NoOpenGLError with what to install if there is no OpenGL.
     """
     screen = _screen(size, gl_device)
     mujoco = import_mujoco()
     model = build(plan, 0.004, looks, size)
-    return _draw(mujoco, model, mujoco.MjData(model), screen.show(mujoco, model), plan, states, size, depth)
+    drawn = len(states.positions) if film else 1
+    return _draw(mujoco, model, mujoco.MjData(model), screen.show(mujoco, model), states, size, drawn, depth)
 
 
 def _draw(
-    mujoco: Any, model: Any, data: Any, gpu: Any, plan: Plan, states: States, size: tuple[int, int], depth: bool
+    mujoco: Any, model: Any, data: Any, gpu: Any, states: States, size: tuple[int, int], drawn: int, depth: bool
 ) -> Pictures:
+    """drawn: so many frames have pixels."""
     frames, (height, width) = len(states.positions), size
     scene, option = mujoco.MjvScene(model, maxgeom=model.ngeom + 8), mujoco.MjvOption()
     camera, nothing = mujoco.MjvCamera(), mujoco.MjvPerturb()
     camera.type, camera.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, 0
     view = mujoco.MjrRect(0, 0, width, height)
-    pixels = np.empty((frames, height, width, 3), np.uint8)
+    pixels = np.empty((drawn, height, width, 3), np.uint8)
     labels = np.empty((frames, height, width), np.uint8)
     depths = np.empty((frames, height, width), np.float32) if depth else None
     colours = np.empty((height, width, 3), np.uint8)
@@ -71,9 +76,10 @@ def _draw(
         mujoco.mj_comPos(model, data)
         mujoco.mj_camlight(model, data)
         mujoco.mjv_updateScene(model, data, option, nothing, camera, mujoco.mjtCatBit.mjCAT_ALL, scene)
-        _segment(mujoco, scene, False)
-        mujoco.mjr_render(view, scene, gpu)
-        mujoco.mjr_readPixels(pixels[frame], None, view, gpu)
+        if frame < drawn:
+            _segment(mujoco, scene, False)
+            mujoco.mjr_render(view, scene, gpu)
+            mujoco.mjr_readPixels(pixels[frame], None, view, gpu)
         # Segmentation gives each of the scene's geoms a number of its own, which is not the model's.
         _segment(mujoco, scene, True)
         mujoco.mjr_render(view, scene, gpu)

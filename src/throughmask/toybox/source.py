@@ -167,11 +167,14 @@ def _again(stage: _Stage, seed: int, attempt: int, again: int, found: tuple[Clai
 
 
 def draw(
-    story: Story, *, stripped: bool = False, gl_device: int | None = None, flow: bool = False
+    story: Story, *, stripped: bool = False, gl_device: int | None = None, film: bool = True, flow: bool = False
 ) -> tuple[Sample, Truth]:
-    """Render a story. Raises NoOpenGLError where nothing can be rendered."""
+    """Render a story; without `film` the Sample has no video, which is faster.
+
+    Raises NoOpenGLError where nothing can be rendered.
+    """
     looks = draw_looks(chance(story.seed, Stream.LOOKS), story.plan.room.yaw)
-    pictures = render(story.plan, looks, story.states, story.size, depth=flow, gl_device=gl_device)
+    pictures = render(story.plan, looks, story.states, story.size, film=film, depth=flow, gl_device=gl_device)
     text = story.text
     ids = np.zeros(len(story.plan.toys) + 1, np.uint8)
     ids[np.array(text.order) + 1] = np.arange(1, len(text.order) + 1)
@@ -184,7 +187,7 @@ def draw(
     sample = Sample(
         Scene(pictures.pixels[0], labels[0], text.caption, motion, objects),
         MaskTrajectory(labels, story.fps),
-        Video(pictures.pixels, story.fps),
+        Video(pictures.pixels, story.fps) if film else None,
         Origin(f"throughmask.toybox, seed {story.seed}{again}", "CC0-1.0"),
     )
     moved = None

@@ -44,7 +44,8 @@ Say = Callable[[str], None]
 @dataclass(frozen=True)
 class CacheConfig:
     """What is cached. variants: of each label map, the clean one and noisy ones (what stage 1's mistakes look like).
-    flips: mirrored clips as items of their own. phrasings: of each scene's text, as far as the source has more."""
+    flips: mirrored clips as items of their own. phrasings: of each scene's text, as far as the source has more. films:
+    whether the videos' latents are wanted; stage 1 alone reads none."""
 
     data: str
     size: tuple[int, int]
@@ -55,13 +56,14 @@ class CacheConfig:
     flips: bool = False
     phrasings: int = 1
     seed: int = 0
+    films: bool = True
 
 
 class Prepared(NamedTuple):
-    """A Sample before the frozen networks see it. labels: V T H W, the clean ones first. texts: one for each
-    phrasing."""
+    """A Sample before the frozen networks see it. pixels: T H W 3, None without films. labels: V T H W, the clean ones
+    first. texts: one for each phrasing."""
 
-    pixels: Pixels
+    pixels: Pixels | None
     image: Pixels
     labels: Labels
     flow: Pixels | None
@@ -129,6 +131,7 @@ def make_latents(
         fps=config.fps,
         phrasings=config.phrasings,
         gl_device=gl_device,
+        films=config.films,
     )
     num_items = len(source) * (1 + config.flips)
     described = {"config": asdict(config) | {"source": source.describe()}, **encoder.described()}
@@ -224,10 +227,10 @@ class Prepare:
 
     def _prepared(self, sample: Sample, flow: Pixels | None, texts: list[Texts], rng: np.random.Generator) -> Prepared:
         assert sample.trajectory is not None
-        assert sample.video is not None
         clean = sample.trajectory.labels
         labels = np.stack([clean, *(noisy(clean, rng) for _ in range(self.config.variants - 1))])
-        return Prepared(sample.video.frames, sample.scene.image, labels, flow, texts)
+        pixels = None if sample.video is None else sample.video.frames
+        return Prepared(pixels, sample.scene.image, labels, flow, texts)
 
 
 def _write(encoder: Encoder, folder: Path, number: int, items: list[Prepared]) -> None:
@@ -240,8 +243,9 @@ def _write(encoder: Encoder, folder: Path, number: int, items: list[Prepared]) -
 
 @torch.no_grad()
 def encode_items(encoder: Encoder, items: Sequence[Prepared]) -> dict[str, Tensor]:
-    """Items as tensors, n first. Latents in float16: video n C F Y X, motion n V C F Y X, and the stills image and
-    first n C 1|F Y X; on the token grid tokens uint8 n V N, and sees n V N bits of L ids; begins n N, of frame 0."""
+    """Items as tensors, n first. Latents in float16: video n C F Y X (with films), motion n V C F Y X, and the stills
+    image and first n C 1|F Y X; on the token grid tokens uint8 n V N, sees n V N bits of L ids, begins n N of frame 0.
+    """
     backbone, vae, num = encoder.backbone, encoder.encoders.vae, len(items)
 
     def stacked(pictures: list[npt.NDArray[np.uint8]]) -> Tensor:
@@ -253,15 +257,16 @@ def encode_items(encoder: Encoder, items: Sequence[Prepared]) -> dict[str, Tenso
     stills = torch.cat([stacked([item.image for item in items]), painted[:, 0, 0]])
     flow = [item.flow for item in items if item.flow is not None]
     motion = stacked(flow)[:, None] if flow else painted
-    clips = torch.cat([stacked([item.pixels for item in items])[:, None], motion], 1)  # n 1+V T H W 3
+    films = [item.pixels for item in items if item.pixels is not None]
+    clips = torch.cat([stacked(films)[:, None], motion], 1) if films else motion  # n 1+V T H W 3
     with torch.autocast(encoder.device.type, encoder.dtype, enabled=encoder.dtype != torch.float32):
         still = encode_stills(backbone, vae, stills, encoder.grid.num_frames, encoder.repeat).half().cpu()
         latents = backbone.encode(vae, clips.flatten(0, 1)).unflatten(0, (num, -1)).half().cpu()
     tokens, sees = token_regions(labels.flatten(0, 1), encoder.grid, encoder.num_ids)
     begins, _ = first_regions(labels[:, 0, 0], encoder.grid, encoder.num_ids)
     return {
-        "video": latents[:, 0],
-        "motion": latents[:, 1:],
+        **({"video": latents[:, 0]} if films else {}),
+        "motion": latents[:, 1:] if films else latents,
         "image": still[:num],
         "first": still[num:],
         "tokens": tokens.to(torch.uint8).unflatten(0, (num, -1)).cpu(),

@@ -45,12 +45,13 @@ class Preview:
     def _read(self) -> Iterator[tuple[Sample, Video | None]]:
         config = self.config
         height, width = config.size
-        source = open_samples(config.held_out, size=(height, width), frames=config.frames, fps=config.fps)
+        source = open_samples(
+            config.held_out, size=(height, width), frames=config.frames, fps=config.fps, films=config.films
+        )
         for index in range(len(source)):
             sample = source.item(index)
-            assert sample.video is not None
             wheel = config.recipe == "flow" and config.stage == "video"
-            yield sample, Video(source.flow(index), sample.video.fps) if wheel else None
+            yield sample, Video(source.flow(index), sample.video.fps) if wheel and sample.video else None
 
     @torch.no_grad()
     def _made(self, sample: Sample, flow: Video | None) -> Made:

@@ -63,7 +63,8 @@ class Texts(NamedTuple):
 class Samples(ABC):
     """Samples by number, of one `size` (height, width), number of `frames` and `fps`; what is None stays as it is.
 
-    phrasings: how many texts of a scene are wanted. gl_device: which of EGL's devices renders.
+    phrasings: how many texts of a scene are wanted. gl_device: which of EGL's devices renders. films: whether videos
+    are wanted; a Sample without one, which is all that stage 1 needs, is drawn in half the time.
     """
 
     size: tuple[int, int] | None
@@ -71,6 +72,7 @@ class Samples(ABC):
     fps: Fraction | None
     phrasings: int
     gl_device: int | None
+    films: bool
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -81,7 +83,8 @@ class Samples(ABC):
 
     @abstractmethod
     def item(self, index: int) -> Sample:
-        """A Sample with masks and video. Raises SampleError, with its name, for one that lacks them or is too short."""
+        """A Sample with masks and, with `films`, its video. Raises SampleError, with its name, for one that lacks them
+        or is too short."""
 
     @abstractmethod
     def texts(self, index: int) -> list[Texts]:
@@ -99,6 +102,7 @@ class Samples(ABC):
             "frames": self.frames,
             "fps": None if self.fps is None else str(self.fps),
             "phrasings": self.phrasings,
+            "films": self.films,
         }
 
     @abstractmethod
@@ -120,7 +124,7 @@ class ToyboxSamples(Samples):
     def item(self, index: int) -> Sample:
         from ..toybox import draw
 
-        return draw(self._story(index), gl_device=self.gl_device)[0]
+        return draw(self._story(index), gl_device=self.gl_device, film=self.films)[0]
 
     def texts(self, index: int) -> list[Texts]:
         """Phrasings that name the objects in another order are passed over: ids follow the order of the first one."""
@@ -170,7 +174,8 @@ class SyntheticSamples(Samples):
     def item(self, index: int) -> Sample:
         options = {"size": self.size, "frames": self.frames, "fps": self.fps}
         given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
-        return make_sample(self.seeds[index], **given)
+        sample = make_sample(self.seeds[index], **given)
+        return sample if self.films else replace(sample, video=None)
 
     def texts(self, index: int) -> list[Texts]:
         return [Texts.of(self.item(index).scene)]
@@ -209,7 +214,7 @@ class StoredSamples(Samples):
         place = self.places[index]
         file = place.path if place.key else place.path / "scene.json"
         changed = file.stat().st_mtime_ns if file.is_file() else 0
-        return _stored(place, changed, self.size, self.frames, self.fps)
+        return _stored(place, changed, self.size, self.frames, self.fps, self.films)
 
     def texts(self, index: int) -> list[Texts]:
         return [Texts.of(self.item(index).scene)]
@@ -239,16 +244,17 @@ def open_samples(
     fps: object = None,
     phrasings: int = 1,
     gl_device: int | None = None,
+    films: bool = True,
 ) -> Samples:
     """The Samples of `source`: "toybox:A..B" or "toybox:A..B,C..D" for Toybox seeds (the last ones included),
-    "synthetic:A..B" for moving shapes, a folder of Sample folders or of *.tar shards, or one .tar.
+    "synthetic:A..B" for moving shapes, a folder of Sample folders or of *.tar shards, or one .tar. Options: as Samples.
 
     Raises InvalidValueError for seeds that are not written so, SampleError for a place that holds no Samples.
     """
     if phrasings < 1:
         raise InvalidValueError("there is at least 1 phrasing", seen=phrasings)
     size, frames, rate = _form(size, frames, fps)
-    common = (size, frames, rate, phrasings, gl_device)
+    common = (size, frames, rate, phrasings, gl_device, films)
     if source.startswith(TOYBOX):
         return ToyboxSamples(*common, seeds=seeds_of(source, TOYBOX))
     if source.startswith(SYNTHETIC):
@@ -283,31 +289,38 @@ def fit(
     frames: int | None = None,
     fps: object = None,
     *,
+    films: bool = True,
     name: str = "this Sample",
 ) -> Sample:
     """A Sample at another rate, cut to its first frames, then resized to cover `size` and cut about its middle.
 
     Frame 0 stays frame 0, and becomes the scene's image and labels. An object that is cut away is still known to the
-    scene. Raises SampleError, with `name`, for a Sample without masks or video, or with too few frames.
+    scene. Without `films` the video is left out, and need not be there. Raises SampleError, with `name`, for a Sample
+    without masks or a video that is wanted, or with too few frames.
     """
     size, frames, rate = _form(size, frames, fps)
-    if sample.trajectory is None or sample.video is None:
-        raise SampleError(f"{name} has no masks or no video", fix="training needs both")
-    old = sample.video
+    if sample.trajectory is None or (films and sample.video is None):
+        fix = "training needs both" if films else "training needs masks"
+        raise SampleError(f"{name} has no masks or no video" if films else f"{name} has no masks", fix=fix)
+    old = sample.trajectory
+    if not films:
+        sample = replace(sample, video=None)
     rate = rate or old.fps
     chosen = _nearest_frames(len(old), old.fps, rate)
     if frames is not None and len(chosen) < frames:
-        seen = f"{len(chosen)} frames at {rate} fps, {old.seconds:.2f} s"
+        seen = f"{len(chosen)} frames at {rate} fps, {float(len(old) / old.fps):.2f} s"
         raise SampleError(f"{name} is too short for {frames} frames", seen=seen, fix="leave it out, or ask for fewer")
     chosen = chosen[:frames]
     same = size in (None, old.size) and rate == old.fps and len(chosen) == len(old)
     if same:
         return sample
-    pixels, labels = old.frames[chosen], sample.trajectory.labels[chosen]
+    pixels = sample.scene.image[None] if sample.video is None else sample.video.frames[chosen]
+    labels = old.labels[chosen]
     if size not in (None, old.size):
         pixels, labels = _covering(pixels, labels, size)
     scene = replace(sample.scene, image=pixels[0], labels=labels[0])
-    return Sample(scene, MaskTrajectory(labels, rate), Video(pixels, rate), sample.origin)
+    video = None if sample.video is None else Video(pixels, rate)
+    return Sample(scene, MaskTrajectory(labels, rate), video, sample.origin)
 
 
 def _form(
@@ -332,7 +345,7 @@ def _nearest_frames(count: int, old: Fraction, new: Fraction) -> list[int]:
 
 
 def _covering(pixels: Pixels, labels: Labels, size: tuple[int, int]) -> tuple[Pixels, Labels]:
-    """Pixels T H W 3 and labels T H W, resized to cover `size` at the same aspect and cut to it about the middle."""
+    """Pixels T H W 3 and labels T H W (each its own T), resized to cover `size` and cut to it about the middle."""
     old = labels.shape[1:]
     scale = max(Fraction(new, length) for new, length in zip(size, old, strict=True))
     covering = tuple(max(new, round(length * scale)) for new, length in zip(size, old, strict=True))
@@ -377,8 +390,8 @@ def _story(seed: int, options: tuple[tuple[str, Any], ...]) -> Story:
 
 @lru_cache(maxsize=1)
 def _stored(
-    place: Place, changed: int, size: tuple[int, int] | None, frames: int | None, fps: Fraction | None
+    place: Place, changed: int, size: tuple[int, int] | None, frames: int | None, fps: Fraction | None, films: bool
 ) -> Sample:
     """changed: when it was written, so that a Sample that was written again is read again."""
     sample = open_sample(*place) if place.key else load_sample(place.path)
-    return fit(sample, size, frames, fps, name=_name(place))
+    return fit(sample, size, frames, fps, films=films, name=_name(place))

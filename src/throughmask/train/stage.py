@@ -42,6 +42,7 @@ FREE = (
     "workers",
     "device",
     "save_every",
+    "export_every",
     "sheet_every",
     "log_every",
     "keep",
@@ -57,11 +58,12 @@ class StageConfig:
     untrained one of width, layers, heads and ffn around the folders vae ("toybox" is the bundled one) and words. init:
     a checkpoint of this very stage, whose weights it goes on from. blocks: K, how many are masked; -1 is a quarter.
 
-    variants, flips, phrasings: see latents.CacheConfig. batch: samples of one step, over all processes; accumulate: in
-    so many parts. lr: constant after `warmup` steps, falling to 0 over the last share `decay` of the run. clip: the
-    gradient's norm. ema: of the averaged weights. drop: how often text, image and both are null (InstructPix2Pix).
-    minutes: stop after so many, 0 for no limit. lora: rank of adapters on the base's layers, 0 to train all of it.
-    *_every: in steps, 0 for never. keep: checkpoints of the run. samples, sample_steps: held-out Samples of a sheet.
+    variants, flips, phrasings, films: see latents.CacheConfig. batch: samples of one step, over all processes;
+    accumulate: in so many parts. lr: constant after `warmup` steps, falling to 0 over the last share `decay` of the
+    run. clip: the gradient's norm. ema: of the averaged weights. drop: how often text, image and both are null
+    (InstructPix2Pix). minutes: stop after so many, 0 for no limit. lora: rank of adapters on the base's layers, 0 to
+    train all of it. *_every: in steps, 0 for never; export_every: out/model is written meanwhile too, not only at the
+    end. keep: checkpoints of the run. held_out, sample_steps: Samples of a sheet.
     """
 
     stage: str = "motion"
@@ -86,6 +88,7 @@ class StageConfig:
     variants: int = 1
     flips: bool = False
     phrasings: int = 1
+    films: bool = True
     steps: int = 20_000
     minutes: float = 0.0
     batch: int = 64
@@ -103,6 +106,7 @@ class StageConfig:
     parallel: str = "ddp"
     lora: int = 0
     save_every: int = 1000
+    export_every: int = 0
     sheet_every: int = 2000
     log_every: int = 50
     keep: int = 2
@@ -117,7 +121,7 @@ class StageConfig:
             if getattr(self, name) not in known:
                 raise InvalidValueError(f"{name} is one of {', '.join(known)}", seen=getattr(self, name))
         least = {0: ("steps", "minutes", "warmup", "weight_decay", "lora", "workers"), 1: ("width", "layers", "heads")}
-        least[0] += ("save_every", "sheet_every", "log_every")
+        least[0] += ("save_every", "export_every", "sheet_every", "log_every")
         least[1] += ("ffn", "frames", "variants", "phrasings", "batch", "accumulate", "keep", "sample_steps")
         for value, names in least.items():
             for name in names:
@@ -132,6 +136,9 @@ class StageConfig:
             raise InvalidValueError("batch must divide by accumulate", seen=f"{self.batch}, {self.accumulate}")
         if self.lora and self.stage == "base":
             raise InvalidValueError("a base is trained whole", seen=f"lora {self.lora}", fix="leave --lora out")
+        if not self.films and (self.stage != "motion" or recipe(self.recipe).motion == "flow"):
+            seen = f"stage {self.stage}, recipe {self.recipe}"
+            raise InvalidValueError("only a stage 1 of masks learns without films", seen=seen, fix="leave --films out")
         exact_fps(self.fps)
         recipe(self.recipe)
         palette.named(self.palette)
@@ -183,19 +190,27 @@ def train_stage(config: StageConfig, say: Say = print, judge: Judge | None = Non
             with watch.paused():
                 checkpoints.save(step, learner.denoiser, learner.optimiser, learner.average)
             saved = step
+        if _due(step, config.export_every) and step < config.steps:
+            with watch.paused():
+                _export(step, config, subject, learner, processes)
     parts.close()
 
     # What is left behind.
     if saved < step:
         checkpoints.save(step, learner.denoiser, learner.optimiser, learner.average)
     scores = watch.sheet(step, learner) if config.sheet_every else {}
+    _export(step, config, subject, learner, processes)
+    watch.close()
+    return {"steps": step, "loss": watch.last_loss, "minutes": (time.monotonic() - begun) / 60, **scores}
+
+
+def _export(step: int, config: StageConfig, subject: Subject, learner: Learner, processes: Processes) -> None:
+    """Write the averaged weights to out/model, in place of an earlier step's. All processes must come here."""
     weights = learner.average.gathered()
     if processes.rank == 0:
         stored = torch.float32 if config.dtype == "float32" else torch.float16
-        subject.save(weights, out / "model", {"config": asdict(config), "step": step}, stored)
+        subject.save(weights, Path(config.out) / "model", {"config": asdict(config), "step": step}, stored)
     processes.wait()
-    watch.close()
-    return {"steps": step, "loss": watch.last_loss, "minutes": (time.monotonic() - begun) / 60, **scores}
 
 
 def learning_rate(config: StageConfig, step: int, progress: float) -> float:
@@ -288,6 +303,7 @@ def _batches(config: StageConfig, subject: Subject, processes: Processes, say: S
         config.flips,
         config.phrasings,
         config.seed,
+        config.films,
     )
     backbone, pipeline = subject.backbone, subject.pipeline
     strides = backbone.strides(pipeline.vae.config, pipeline.transformer.config)
