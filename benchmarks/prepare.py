@@ -202,13 +202,14 @@ class Networks:
 
 
 @contextmanager
-def gpu_watched(device: int | None) -> Iterator[dict[str, Any]]:
-    """busy: the share of time in which a kernel was at work, by NVML's samples; None without a GPU."""
+def gpu_watched(uuid: str | None) -> Iterator[dict[str, Any]]:
+    """busy: the share of time in which a kernel was at work, by NVML's samples; None without a GPU. uuid: of the GPU;
+    its number among all need not be its number among those that this process sees."""
     seen: dict[str, Any] = {"busy": None}
-    if device is None:
+    if uuid is None:
         yield seen
         return
-    command = ["nvidia-smi", "-i", str(device), "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
+    command = ["nvidia-smi", "-i", f"GPU-{uuid}", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
     process = subprocess.Popen([*command, "-lms", "200"], stdout=subprocess.PIPE, text=True)
     samples: list[float] = []
     assert process.stdout is not None
@@ -241,7 +242,7 @@ def networks(args: argparse.Namespace, folder: Path, result: dict[str, Any], kee
         seer.seconds = 0.0
         if cuda:
             cuda.reset_peak_memory_stats()
-        with gpu_watched(0 if cuda else None) as seen:
+        with gpu_watched(str(cuda.get_device_properties(0).uuid) if cuda else None) as seen:
             row = timed(source, frames, lambda: Tools(EnglishRules(), seer), None)
         row |= {"frames": frames, "clips_s": row["clips"] / row["wall_s"], "overhead": row["wall_s"] / seer.seconds - 1}
         held = (cuda.max_memory_allocated() - weights) / 2**20 if cuda else None

@@ -50,11 +50,13 @@ class Shape:
     text: tuple[int, int]
     batch: int
     checkpointing: bool = False
+    recipe: str = "paper"
 
 
 TOYBOX = Shape("motion", 256, 4, 7, 768, 0, (16, 7, 32, 32), (128, 192), 128)
 SHAPES = {
-    "toybox-motion": TOYBOX,
+    "toybox-motion": replace(TOYBOX, blocks=1, recipe="bound"),
+    "toybox-plain": TOYBOX,
     "toybox-video": replace(TOYBOX, stage="video", blocks=2),
     "toybox-wide": replace(TOYBOX, width=512, heads=8, layers=12, ffn=2048, batch=64),
     "wan-video": Shape("video", 1536, 12, 30, 8960, 10, (16, 21, 60, 104), (512, 4096), 1, checkpointing=True),
@@ -80,6 +82,7 @@ class RandomItems:
         labels[:, :side, :side], labels[:, -side:, -side:] = 1, 2
         self.fields["tokens"] = labels.flatten().expand(ITEMS, 1, -1)
         bits = torch.where(labels.flatten() == 1, 128, torch.where(labels.flatten() == 2, 64, 0)).to(torch.uint8)
+        self.fields["begins"] = labels.flatten().expand(ITEMS, -1)
         self.fields["sees"] = bits[:, None].expand(ITEMS, 1, -1, 1)
         self.text = torch.randn(shape.text, generator=generator).half()
         self.prompts = self
@@ -162,7 +165,7 @@ def measure(name: str, args: argparse.Namespace, processes: Processes) -> dict[s
     batches = Batches(
         RandomItems(shape),  # type: ignore[arg-type]
         shape.stage,
-        recipe("paper"),
+        recipe(shape.recipe),
         BACKBONE,
         Tokenizer(shape.text[0]),
         objective,
