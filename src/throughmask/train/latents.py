@@ -114,25 +114,31 @@ class LatentItems:
         return self._shards[number]
 
 
+def open_source(config: CacheConfig, gl_device: int | None = None) -> Samples:
+    """The Samples that a cache is made of, in the form that it wants."""
+    form = {"size": config.size, "frames": config.frames, "fps": config.fps, "films": config.films}
+    return open_samples(config.data, **form, phrasings=config.phrasings, gl_device=gl_device)  # type: ignore[arg-type]
+
+
 def make_latents(
-    config: CacheConfig, encoder: Encoder, folder: Path, processes: Processes, *, workers: int = 0, say: Say = print
+    config: CacheConfig,
+    encoder: Encoder,
+    folder: Path,
+    processes: Processes,
+    *,
+    source: Samples | None = None,
+    workers: int = 0,
+    say: Say = print,
 ) -> LatentItems:
     """The cached items of `config`, from `folder` as far as it holds them, else made there.
 
-    workers: processes beside each training process that read or render Samples; 0 does it here.
+    source: the Samples of `open_source(config)`, where they are at hand already. workers: processes beside each
+    training process that read or render Samples; 0 does it here.
 
     Raises SampleError for a folder that was cached differently (and says what differs) or a Sample that does not fit.
     """
-    gl_device = processes.device.index if processes.device.type == "cuda" else None
-    source = open_samples(
-        config.data,
-        size=config.size,
-        frames=config.frames,
-        fps=config.fps,
-        phrasings=config.phrasings,
-        gl_device=gl_device,
-        films=config.films,
-    )
+    if source is None:
+        source = open_source(config, processes.device.index if processes.device.type == "cuda" else None)
     num_items = len(source) * (1 + config.flips)
     described = {"config": asdict(config) | {"source": source.describe()}, **encoder.described()}
     if processes.rank == 0:

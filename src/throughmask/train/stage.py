@@ -290,37 +290,44 @@ class Watch:
         return clip_flops(subject.backbone, subject.denoiser, part.clean, part.condition, squared)
 
 
-def _batches(config: StageConfig, subject: Subject, processes: Processes, say: Say) -> Batches:
+def cache_of(config: StageConfig) -> CacheConfig:
+    """What the cache of a run holds."""
     height, width = config.size
-    motion = recipe(config.recipe).motion
-    cache = CacheConfig(
+    return CacheConfig(
         config.data,
         (height, width),
         config.frames,
         config.fps,
-        "flow" if motion == "flow" else "labels",
+        "flow" if recipe(config.recipe).motion == "flow" else "labels",
         config.variants,
         config.flips,
         config.phrasings,
         config.seed,
         config.films,
     )
+
+
+def encoder_of(config: StageConfig, subject: Subject, device: torch.device) -> Encoder:
+    """What makes a run's cache. Raises InvalidValueError for a size or length that the backbone cannot take."""
     backbone, pipeline = subject.backbone, subject.pipeline
-    strides = backbone.strides(pipeline.vae.config, pipeline.transformer.config)
-    grid = backbone.grid(config.frames, strides)
-    grid.tokens(height, width)  # refuses a size that does not divide, before anything is read
+    grid = backbone.grid(config.frames, backbone.strides(pipeline.vae.config, pipeline.transformer.config))
+    grid.tokens(*config.size)  # refuses a size that does not divide, before anything is read
     colours = palette.named(config.palette)
-    device = processes.device
     dtype = getattr(torch, config.dtype) if device.type == "cuda" else torch.float32  # a CPU is no faster for it
-    encoder = Encoder(backbone, subject.encoders, colours, colours.num_objects, grid, "latents", device, dtype)
+    return Encoder(backbone, subject.encoders, colours, colours.num_objects, grid, "latents", device, dtype)
+
+
+def _batches(config: StageConfig, subject: Subject, processes: Processes, say: Say) -> Batches:
+    encoder = encoder_of(config, subject, processes.device)
     with on_device(subject, processes.device):
-        items = make_latents(cache, encoder, Path(config.cache), processes, workers=config.workers, say=say)
+        cache = Path(config.cache)
+        items = make_latents(cache_of(config), encoder, cache, processes, workers=config.workers, say=say)
     return Batches(
         items,
         config.stage,
         recipe(config.recipe),
-        backbone,
-        pipeline.tokenizer,
+        subject.backbone,
+        subject.pipeline.tokenizer,
         subject.objective,
         batch=config.batch,
         accumulate=config.accumulate,
