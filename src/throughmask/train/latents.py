@@ -11,7 +11,7 @@ import multiprocessing
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -161,6 +161,8 @@ def _claim(folder: Path, described: dict[str, Any]) -> None:
     index = folder / INDEX
     if index.is_file():
         known = json.loads(index.read_text(encoding="utf-8"))
+        newer = {item.name: item.default for item in fields(CacheConfig) if item.default is not MISSING}
+        known["config"] = {**newer, **known.get("config", {})}  # a setting that this cache is older than
         changed = sorted(_differences(known, described))
         if changed:
             fix = "name another folder for the cache, or delete this one"

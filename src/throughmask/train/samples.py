@@ -102,7 +102,6 @@ class Samples(ABC):
             "frames": self.frames,
             "fps": None if self.fps is None else str(self.fps),
             "phrasings": self.phrasings,
-            "films": self.films,
         }
 
     @abstractmethod

@@ -163,7 +163,7 @@ def train_stage(config: StageConfig, say: Say = print, judge: Judge | None = Non
     subject = start(config, say)
     batches = _batches(config, subject, processes, say)
     learner = Learner(config, subject.backbone, subject.objective, subject.denoiser, processes)
-    checkpoints = Checkpoints(out, _settings(config), processes, keep=config.keep)
+    checkpoints = Checkpoints(out, _settings(config), processes, keep=config.keep, defaults=_settings(StageConfig()))
     step = checkpoints.load(learner.denoiser, learner.optimiser, learner.average)
     watch = Watch(config, subject, processes, say, judge, step)
     if processes.rank == 0:

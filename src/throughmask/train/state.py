@@ -65,8 +65,12 @@ class Checkpoints:
     whole, whatever kills the run.
     """
 
-    def __init__(self, out: Path, config: dict[str, Any], processes: Processes, *, keep: int = 2) -> None:
+    def __init__(
+        self, out: Path, config: dict[str, Any], processes: Processes, *, keep: int = 2, defaults: dict[str, Any]
+    ) -> None:
+        """defaults: of the config, for settings that a run is older than."""
         self.folder, self.config, self.processes, self.keep = out / "state", config, processes, keep
+        self.defaults = defaults
 
     def steps(self) -> list[int]:
         """The steps that can be resumed from, in order."""
@@ -137,12 +141,11 @@ class Checkpoints:
             seen = f"{self.processes.world}, not {record['processes']}"
             fix = "resume with as many, or start another run with --init"
             raise SampleError(f"{path} was made by another number of processes", seen=seen, fix=fix)
-        wanted = json.loads(json.dumps(self.config))
-        changed = sorted(
-            key for key in wanted.keys() | record["config"].keys() if wanted.get(key) != record["config"].get(key)
-        )
+        wanted, defaults = (json.loads(json.dumps(some)) for some in (self.config, self.defaults))
+        known = {**defaults, **record["config"]}
+        changed = sorted(key for key in wanted.keys() | known.keys() if wanted.get(key) != known.get(key))
         if changed:
-            seen = "; ".join(f"{key} was {record['config'].get(key)}, is {wanted.get(key)}" for key in changed)
+            seen = "; ".join(f"{key} was {known.get(key)}, is {wanted.get(key)}" for key in changed)
             fix = "use the same settings, or another --out, with --init to go on from these weights"
             raise SampleError(f"{path.parent.parent} holds a run with other settings", seen=seen, fix=fix)
 
