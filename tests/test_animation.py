@@ -92,6 +92,21 @@ def test_the_steps_one_by_one_are_the_same(animator, made):
     assert animator.render(scene, proposal.motion, seed=3) == made.sample.video
 
 
+def test_several_objects_may_be_moved_apart_and_a_bundle_may_say_so(animator, made, monkeypatch):
+    scene, steps = made.sample.scene, []
+    apart = animator.animate(PIXELS, PROMPT, seed=3, masks=LABELS, apart=True, **QUIET)
+    assert (
+        apart.sample.trajectory
+        == animator.mover.move(scene, [3], apart=True, steps=2, guidance=animator.habits.guidance)[0]
+    )
+    assert apart.sample.trajectory != made.sample.trajectory
+    monkeypatch.setattr(animator, "habits", replace(animator.habits, apart=True))
+    proposal = animator.move(scene, [3], on_step=lambda: steps.append(0))[0]
+    assert proposal.motion == apart.sample.trajectory
+    assert len(steps) == animator.habits.steps * len(scene.objects)
+    assert animator.move(scene, [3], apart=False)[0].motion == made.sample.trajectory
+
+
 def test_both_stages_share_one_vae_and_text_encoder(animator, made):
     assert animator.mover.vae is animator.renderer.vae
     assert animator.mover.text_encoder is animator.renderer.text_encoder
@@ -281,9 +296,10 @@ def test_a_bundle_says_how_it_is_best_used(model, tmp_path):
     assert Habits.read(model) == Habits.read(model / "motion") == Habits(steps=2)
     assert Habits.read(tmp_path) == Habits()
     (tmp_path / "model.json").write_text(
-        '{"habits": {"size": [256, 256], "guidance": [1, 2], "video_guidance": [3, 4]}}'
+        '{"habits": {"size": [256, 256], "guidance": [1, 2], "video_guidance": [3, 4], "apart": true}}'
     )
     read = Habits.read(tmp_path)
+    assert read.apart
     assert (read.size, read.guidance_of("motion"), read.guidance_of("video")) == ((256, 256), (1, 2), (3, 4))
     (tmp_path / "model.json").write_text('{"habits": {"step": 3}}')
     with pytest.raises(SampleError, match="cannot be read"):

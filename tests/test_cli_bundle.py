@@ -27,7 +27,19 @@ def call(capsys):
 
 def test_a_bundle_is_used_as_it_says(parts, call, tmp_path):
     stages = ("--motion", parts / "motion", "--video", parts / "video", "--words", parts / "words")
-    habits = ("--steps", "1", "--guidance", "1,2", "--video-guidance", "1,3", "--size", "32x48", "--least-psnr", "-99")
+    habits = (
+        "--steps",
+        "1",
+        "--guidance",
+        "1,2",
+        "--video-guidance",
+        "1,3",
+        "--size",
+        "32x48",
+        "--least-psnr",
+        "-99",
+        "--apart",
+    )
     status, said, err = call("bundle", *stages, *habits, "--out", tmp_path / "toys")
     assert status == 0, err
     assert "motion, segmenter, text_encoder, tokenizer, vae, video" in said
@@ -39,6 +51,10 @@ def test_a_bundle_is_used_as_it_says(parts, call, tmp_path):
     assert status == 0, err
     runs = json.loads((tmp_path / "made" / "run.json").read_text())
     assert {verb: runs[verb]["options"]["steps"] for verb in ("move", "render")} == {"move": 1, "render": 1}
+    assert {verb: runs[verb]["options"].get("apart") for verb in ("move", "render")} == {"move": True, "render": None}
+    status, _, err = call("move", tmp_path / "made", "--together", *given[2:], "--out", tmp_path / "moved")
+    assert status == 0, err
+    assert json.loads((tmp_path / "moved" / "run.json").read_text())["move"]["options"]["apart"] is False
     assert [runs[verb]["options"]["guidance"]["text"] for verb in ("move", "render")] == [2, 3]
     assert len(media.read_video(tmp_path / "made" / "video.mp4")) == FRAMES
 

@@ -64,6 +64,9 @@ def test_stages_make_what_their_pipelines_make(pipelines, sample):
     moved = stages.moves(sample.scene, [3, 4])
     assert moved == motion.move(sample.scene, seeds=[3, 4], guidance=(1, 1), **common)
     assert moved[1] != moved[0]
+    apart = Stages(motion, video, apart=True, **OPTIONS).moves(sample.scene, [3])
+    assert apart == motion.move(sample.scene, seeds=[3], guidance=(1, 1), apart=True, **common)
+    assert apart[0] != moved[0]
     rendered = stages.render(sample.scene, sample.trajectory, 3)
     assert rendered == video.render(sample.scene, sample.trajectory, seed=3, guidance=(1.5, 2), **common)
     assert stages.follows_masks

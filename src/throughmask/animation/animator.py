@@ -117,6 +117,7 @@ class Animator:
         pick: int | None = None,
         steps: int | None = None,
         guidance: tuple[float, float] | None = None,
+        apart: bool | None = None,
         negative_prompt: str = "",
         masks: str | Path | Labels | None = None,
         boxes: Sequence[tuple[str | int, Box]] = (),
@@ -131,7 +132,8 @@ class Animator:
         """Parse, move, render. The same seed serves motion and video.
 
         seeds: candidate motions, made in one batch; `pick`, or else the most confident, is rendered. steps, guidance
-        (scales of image and text), frames, fps: by default the model's own. masks: labels of the picture's size, which
+        (scales of image and text), apart (several objects are moved one after another), frames, fps: by default the
+        model's own. masks: labels of the picture's size, which
         replace segmentation, or a PNG of them; boxes and points: hints to it, each with the name of an object or its
         number, such as [("red ball", (10, 20, 60, 80))]. begun: an Animation that lacks masks or video, to go on from.
         keep: hears of "parse", "move" and "render" with what is there so far, as soon as each is done.
@@ -173,11 +175,14 @@ class Animator:
         with _timed(seconds, "load"):
             _ = self.renderer
             _ = self.mover if motion is None else None
-        with _bar(2 * steps, 0 if motion is None else steps, progress) as bar:
+        apart = self.habits.apart if apart is None else apart
+        moving = steps * self.mover.rounds(scene, apart) if motion is None else 0
+        with _bar(moving + steps, progress) as bar:
             if motion is None:
                 bar.set_description("move")
                 with _timed(seconds, "move"):
-                    found = self.move(scene, numbers, **wanted, frames=frames, fps=fps, on_step=bar.update)
+                    how: dict[str, Any] = {"apart": apart, "frames": frames, "fps": fps}
+                    found = self.move(scene, numbers, **wanted, **how, on_step=bar.update)
                 best = max(found, key=lambda each: (each.seed == pick, each.confidence))
                 assert isinstance(best.motion, MaskTrajectory)
                 motion = best.motion
@@ -213,12 +218,14 @@ class Animator:
         *,
         steps: int | None = None,
         guidance: tuple[float, float] | None = None,
+        apart: bool | None = None,
         on_step: Callable[[], object] | None = None,
         **options: Any,
     ) -> list[Proposal]:
         """Candidate motions of a Scene; options: as for `ImageToMotionPipeline.propose`."""
         mover = self._ready(self.mover)
         wanted = self._sampling("motion", steps, guidance, on_step)
+        wanted["apart"] = self.habits.apart if apart is None else apart
         with enough_memory():
             proposals: list[Proposal] = mover.propose(scene, list(seeds), **wanted, **options)
         return proposals
@@ -417,10 +424,10 @@ def _tell(text: str) -> str:
     return text
 
 
-def _bar(total: int, initial: int, shown: bool) -> Any:
+def _bar(total: int, shown: bool) -> Any:
     from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
-    return tqdm(total=total, initial=initial, disable=not shown, unit="step")
+    return tqdm(total=total, disable=not shown, unit="step")
 
 
 @contextmanager

@@ -17,7 +17,7 @@ import typer
 
 from .. import __version__
 from ..errors import OutputError, SampleError, ThroughMaskError
-from .generate import Device, Dtype, Fps, Frames, Guide, Negative, Offload, OwnSteps, Seed, write_candidates
+from .generate import Apart, Device, Dtype, Fps, Frames, Guide, Negative, Offload, OwnSteps, Seed, write_candidates
 from .perceive import (
     Boxes,
     BoxThreshold,
@@ -102,6 +102,7 @@ def animate(
     timeout: Timeout = 120.0,
     steps: OwnSteps = None,
     guidance: Guide = "",
+    apart: Apart = None,
     frames: Frames = None,
     fps: Fps = None,
     size: Size = "",
@@ -129,7 +130,8 @@ def animate(
     model = DEFAULT_MODEL if model is None else model
     rest = (frames, fps, size, negative_prompt, device, dtype, offload)
     moving, rendering = (
-        parse_options(find_checkpoint(model, stage), steps, guidance, *rest) for stage in ("motion", "video")
+        parse_options(find_checkpoint(model, stage), steps, guidance, *rest, apart=apart)
+        for stage in ("motion", "video")
     )
     animator = Animator.load(model, device=device, dtype=dtype, offload=offload)
     animator.language = reader = Heard(open_language(language, url, llm, timeout=timeout, device=device, stay=False))
@@ -153,7 +155,13 @@ def animate(
     wanted |= {"seed": None if seeds else numbers[0], "steps": moving.steps, "size": moving.size}
     # Without --guidance each stage has its own scales.
     wanted |= {"guidance": moving.guidance if guidance else None, "negative_prompt": negative_prompt}
-    wanted |= {"frames": frames, "fps": moving.fps, "progress": not as_json_now.get(), "masks": masks}
+    wanted |= {
+        "apart": moving.apart,
+        "frames": frames,
+        "fps": moving.fps,
+        "progress": not as_json_now.get(),
+        "masks": masks,
+    }
     with ExitStack() as stack:
         if begun is None:
             folder.open(stack, masks_from(masks, boxes, points), force)
@@ -325,6 +333,7 @@ def _settings(moving: Options, rendering: Options) -> dict[str, Any]:
     return {
         "steps": moving.steps,
         "guidance": [*moving.guidance, *rendering.guidance],
+        "apart": moving.apart,
         "frames": moving.frames,
         "fps": None if moving.fps is None else str(moving.fps),
         "size": moving.size,

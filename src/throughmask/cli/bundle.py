@@ -35,6 +35,7 @@ def bundle(
         float | None,
         typer.Option(metavar="DB", help="How well its VAE reproduces all such pictures; others are warned of."),
     ] = None,
+    apart: Annotated[bool, typer.Option("--apart", help="It is best used with move --apart.")] = False,
 ) -> Answer:
     """Put two stages into one folder that says how it is best used."""
     from ..stages.bundle import Habits, make_bundle
@@ -42,7 +43,7 @@ def bundle(
     if steps < 1:
         raise InvalidValueError("there must be at least one step", seen=steps)
     rendering = parse_scales(video_guidance) if video_guidance else None
-    habits = Habits(steps, parse_scales(guidance), rendering, parse_size(size) if size else None, least_psnr)
+    habits = Habits(steps, parse_scales(guidance), rendering, parse_size(size) if size else None, least_psnr, apart)
     make_bundle(out, motion, video, words=words, habits=habits)
     files = [path for path in out.rglob("*") if path.is_file()]
     size_mb = sum(path.stat().st_size for path in files) / 1e6

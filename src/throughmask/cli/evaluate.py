@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import InvalidValueError, OutputError, SampleError
-from .generate import Device, Dtype, Guide, Offload, OwnSteps
+from .generate import Apart, Device, Dtype, Guide, Offload, OwnSteps
 from .perceive import Words
 from .requests import parse_options, parse_seeds
 from .runs import Options, choose_device, enough_memory, versions
@@ -66,6 +66,7 @@ def evaluate(
     steps: OwnSteps = None,
     guidance: Guide = "",
     video_guidance: Other = "",
+    apart: Apart = None,
     size: Size = "256x256",
     frames: Frames = None,
     fps: Fps = None,
@@ -86,7 +87,7 @@ def evaluate(
     if model is not None:
         motion, video, perception = _bundled(model, motion, video, perception)
     rest = (frames, fps, size, "", device, dtype, offload)
-    moving = parse_options(motion or Path(), steps, guidance, *rest)
+    moving = parse_options(motion or Path(), steps, guidance, *rest, apart=apart)
     rendering = parse_options(video or Path(), steps, video_guidance or guidance, *rest)
     chosen_seeds(split, limit)
     mover = StageInfo.read(motion, "motion") if motion is not None else None
@@ -112,6 +113,7 @@ def evaluate(
             steps=moving.steps,
             guidance=moving.guidance,
             video_guidance=rendering.guidance,
+            apart=moving.apart,
         )
         scores = evaluate_split(
             split,
@@ -206,7 +208,7 @@ def _fingerprints(models: dict[str, Path]) -> dict[str, str]:
 
 def _settings(moving: Options, rendering: Options, models: dict[str, Path]) -> dict[str, Any]:
     """The options that decide what comes out."""
-    settings: dict[str, Any] = {"steps": moving.steps}
+    settings: dict[str, Any] = {"steps": moving.steps, **({"apart": moving.apart} if "motion" in models else {})}
     for name, options in (("motion", moving), ("video", rendering)):
         if name in models:
             settings[f"{name}_guidance"] = list(options.guidance)

@@ -43,6 +43,10 @@ OwnSteps = Annotated[int | None, typer.Option(metavar="N", help="Of the sampler;
 Guide = Annotated[
     str, typer.Option(metavar="IMAGE,TEXT", help="The two scales of guidance, 1 is none; by default the model's own.")
 ]
+Apart = Annotated[
+    bool | None,
+    typer.Option("--apart/--together", help="Move several objects one after another; by default as is best for it."),
+]
 Frames = Annotated[int | None, typer.Option(metavar="N", help="By default the motion's, or the checkpoint's.")]
 Fps = Annotated[str | None, typer.Option(help="Exact, such as 12 or 30000/1001; by default as for --frames.")]
 Size = Annotated[str, typer.Option(metavar="HxW", help="Resize the Sample first; needs --out.")]
@@ -67,6 +71,7 @@ def move(
     seeds: Annotated[str, typer.Option(metavar="A..B", help="Candidates to choose from, in DIR/candidates.")] = "",
     steps: OwnSteps = None,
     guidance: Guide = "",
+    apart: Apart = None,
     frames: Frames = None,
     fps: Fps = None,
     size: Size = "",
@@ -83,7 +88,8 @@ def move(
 
     numbers = parse_seeds(seed, seeds)
     folder = find_checkpoint(model, "motion")
-    options = parse_options(folder, steps, guidance, frames, fps, size, negative_prompt, device, dtype, offload)
+    rest = (frames, fps, size, negative_prompt, device, dtype, offload)
+    options = parse_options(folder, steps, guidance, *rest, apart=apart)
     info = StageInfo.read(folder, "motion")
     sample = open_sample(source, options.size, out, force)
     still = replace(sample, trajectory=None, video=None)
@@ -95,6 +101,7 @@ def move(
     with open_place(source, out, bool(seeds), force) as place:
         pipeline: Any = run.load()
         wanted = {"steps": options.steps, "guidance": options.guidance, "frames": frames, "fps": options.fps}
+        wanted["apart"] = options.apart
         proposals: list[Proposal] = run.sample(
             lambda: pipeline.propose(still.scene, numbers, **wanted, negative_prompt=negative_prompt)
         )

@@ -31,9 +31,16 @@ def find_checkpoint(model: str, stage: str) -> Path:
 
 
 def parse_options(
-    model: Path, steps: int | None, guidance: str, frames: int | None, fps: str | None, size: str, *rest: Any
+    model: Path,
+    steps: int | None,
+    guidance: str,
+    frames: int | None,
+    fps: str | None,
+    size: str,
+    *rest: Any,
+    apart: bool | None = None,
 ) -> Options:
-    """model: a stage's checkpoint. steps None and guidance "": as the model that it is part of is best used."""
+    """model: a stage's checkpoint. steps None, guidance "", apart None: as the model it is part of is best used."""
     from ..stages.bundle import Habits
     from ..types import exact_fps
 
@@ -41,7 +48,8 @@ def parse_options(
     scales = parse_scales(guidance) if guidance else habits.guidance_of(model.name)
     height_width = parse_size(size) if size else None
     rate = None if fps is None else exact_fps(fps)
-    return Options(model, habits.steps if steps is None else steps, scales, frames, rate, height_width, *rest)
+    options = Options(model, habits.steps if steps is None else steps, scales, frames, rate, height_width, *rest)
+    return replace(options, apart=habits.apart if apart is None else apart)
 
 
 def parse_scales(guidance: str) -> Scales:

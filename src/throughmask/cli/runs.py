@@ -45,6 +45,7 @@ class Options:
     device: str
     dtype: str
     offload: bool
+    apart: bool = False
 
     def __post_init__(self) -> None:
         check_names(self.device, self.dtype)
@@ -111,6 +112,7 @@ class Run:
                 "device": options.device,
                 "dtype": options.dtype,
                 "offload": options.offload,
+                **({"apart": options.apart} if self.info.stage == "motion" else {}),
             },
             "model": model_facts(options.model, self.info),
             "device": self.device,

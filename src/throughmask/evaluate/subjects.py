@@ -70,11 +70,12 @@ class Stages(Subject):
         steps: int = DEFAULT_STEPS,
         guidance: Scales = DEFAULT_GUIDANCE,
         video_guidance: Scales | None = None,
+        apart: bool = False,
     ) -> None:
         check_stages(*(pipeline and pipeline.info for pipeline in (motion, video)))
         self.motion, self.video = motion, video
         self.frames, self.fps, self.steps = frames, fps, steps
-        self.guidance, self.video_guidance = guidance, video_guidance or guidance
+        self.guidance, self.video_guidance, self.apart = guidance, video_guidance or guidance, apart
         self.follows_masks = video is None or video.info.recipe.motion == "labels"
 
     @classmethod
@@ -118,6 +119,7 @@ class Stages(Subject):
         if self.motion is None:
             return None
         options = {"frames": self.frames, "fps": self.fps, "steps": self.steps, "guidance": self.guidance}
+        options["apart"] = self.apart
         made: list[MaskTrajectory] = self.motion.move(scene, seeds=list(seeds), **options)
         return made
 

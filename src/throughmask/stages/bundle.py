@@ -42,6 +42,7 @@ class Habits:
 
     size: height and width of the pictures that it learnt from; None for any. least_psnr: how well, in dB, its VAE
     reproduces all such pictures; None if that was not measured. video_guidance: of the stage that renders, if another.
+    apart: the stage that moves takes several objects one after another (ImageToMotionPipeline.propose).
     """
 
     steps: int = DEFAULT_STEPS
@@ -49,6 +50,7 @@ class Habits:
     video_guidance: Scales | None = None
     size: tuple[int, int] | None = None
     least_psnr: float | None = None
+    apart: bool = False
 
     @classmethod
     def read(cls, folder: str | Path) -> Habits:

@@ -11,6 +11,7 @@ import torch
 from ..connected import remove_specks
 from ..nn.guidance import Guidance
 from ..types import Labels, MaskTrajectory, Pixels, Scene, Video, exact_fps
+from .apart import alone, laid
 from .checkpoint import DEFAULT_GUIDANCE, DEFAULT_STEPS
 from .conditioning import decode, motion_condition, palette_of
 from .pipeline import StagePipeline
@@ -44,13 +45,16 @@ class ImageToMotionPipeline(StagePipeline):
         *,
         steps: int = DEFAULT_STEPS,
         guidance: tuple[float, float] = DEFAULT_GUIDANCE,
+        apart: bool = False,
         frames: int | None = None,
         fps: object = None,
         negative_prompt: str = "",
         generators: Sequence[torch.Generator] | None = None,
         callback_on_step_end: Callable[..., Any] | None = None,
     ) -> list[Proposal]:
-        """Candidate motions with their confidence. guidance: scales of image and text; 1 is none.
+        """Candidate motions with their confidence. guidance: scales of image and text; 1 is none. apart: the objects of
+        a scene are moved one after another, each by its own local prompt (see `rounds`); of one object it changes
+        nothing.
 
         Decoded colours are snapped to the labels of the scene's own objects, frame 0 is the given mask, and regions of
         less than 1/16 of a token's pixels take the label around them.
@@ -61,30 +65,52 @@ class ImageToMotionPipeline(StagePipeline):
         frames = info.check(scene, frames=frames, steps=steps, guidance=guidance, seeds=seeds)
         if generators:
             seeds = [generator.initial_seed() for generator in generators]
+        generators = generators or [torch.Generator().manual_seed(seed) for seed in seeds]
         rate = self.default_fps() if fps is None else exact_fps(fps)
-        latents = self._sample(
-            lambda: motion_condition(info, self.encoders, scene, frames, self.repeat),
-            scene.size,
-            frames,
-            seeds=seeds,
-            generators=generators,
-            steps=steps,
-            guidance=guidance,
-            negative_prompt=negative_prompt,
-            callback_on_step_end=callback_on_step_end,
-        )
-        decoded = decode(info.backbone, self.vae, latents)
-        self.maybe_free_model_hooks()
+        options = {"steps": steps, "guidance": guidance, "negative_prompt": negative_prompt}
+        options |= {"seeds": seeds, "generators": generators, "callback_on_step_end": callback_on_step_end}
         if info.recipe.motion == "flow":
+            decoded = self._decoded(scene, frames, **options)
             return [Proposal(Video(colours, rate), 1.0, seed) for colours, seed in zip(decoded, seeds, strict=True)]
-        smallest = round(info.patch**2 * SPECK)
+        if self.rounds(scene, apart) == 1:
+            found = self._labels(scene, frames, **options)
+        else:
+            # The generators go on: each object has noise of its own.
+            each = {id: self._labels(alone(scene, id), frames, **options) for id in scene.ids}
+            found = [
+                (
+                    laid({id: made[k][0] == 1 for id, made in each.items()}),
+                    float(np.mean([m[k][1] for m in each.values()])),
+                )
+                for k in range(len(seeds))
+            ]
         proposals = []
-        for colours, seed in zip(decoded, seeds, strict=True):
-            labels, far = self._snap(colours, scene)
-            labels = remove_specks(labels, smallest)
+        for (labels, far), seed in zip(found, seeds, strict=True):
             labels[0] = scene.labels
             proposals.append(Proposal(MaskTrajectory(labels, rate), 1 - far, seed))
         return proposals
+
+    def rounds(self, scene: Scene, apart: bool) -> int:
+        """How often all steps are taken for a scene: once, or, apart, once for each of several objects."""
+        return len(scene.objects) if apart and len(scene.objects) > 1 and self.info.recipe.motion != "flow" else 1
+
+    def _labels(self, scene: Scene, frames: int, **options: Any) -> list[tuple[Labels, float]]:
+        """Labels T H W of each sample, and the share of pixels whose colour was far from all of the palette's."""
+        smallest = round(self.info.patch**2 * SPECK)
+        found = []
+        for colours in self._decoded(scene, frames, **options):
+            labels, far = self._snap(colours, scene)
+            found.append((remove_specks(labels, smallest), far))
+        return found
+
+    def _decoded(self, scene: Scene, frames: int, **options: Any) -> list[Pixels]:
+        info = self.info
+        latents = self._sample(
+            lambda: motion_condition(info, self.encoders, scene, frames, self.repeat), scene.size, frames, **options
+        )
+        decoded = decode(info.backbone, self.vae, latents)
+        self.maybe_free_model_hooks()
+        return decoded
 
     def _snap(self, colours: Pixels, scene: Scene) -> tuple[Labels, float]:
         if not scene.objects:
