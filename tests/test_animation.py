@@ -182,6 +182,18 @@ def test_a_point_is_a_small_disc():
         named_hints((48, 96), ["red ball"], points=[("cat", (1, 1))])
 
 
+def test_words_that_the_model_never_read_are_told(animator, made):
+    known = replace(animator, habits=Habits(steps=2, vocabulary=(*PROMPT.split(), "right")))
+    assert known.habits.unread(["The red ball rolls right."]) == []
+    assert known.habits.unread(["the ball dances, the red ball dances twice"]) == ["dances", "twice"]
+    assert Habits().unread(["anything at all"]) == []
+    prompt = "the red ball explodes and the blue block rols right."
+    with pytest.warns(ThroughMaskWarning, match=r"never read 'explodes', .*'rols' \(rolls\?\)"):
+        again = known.animate(PIXELS, prompt, seed=3, masks=LABELS, **QUIET)
+    assert "never read" in again.notes[-1]
+    known.animate(PIXELS, PROMPT, seed=3, masks=LABELS, **QUIET)
+
+
 def test_a_picture_unlike_those_learnt_is_warned_about(animator, made):
     strict = replace(animator, habits=Habits(steps=2, least_psnr=99.0))
     with pytest.warns(ThroughMaskWarning, match=r"unlike those .* init, then throughmask train\) .*--masks"):
@@ -296,10 +308,11 @@ def test_a_bundle_says_how_it_is_best_used(model, tmp_path):
     assert Habits.read(model) == Habits.read(model / "motion") == Habits(steps=2)
     assert Habits.read(tmp_path) == Habits()
     (tmp_path / "model.json").write_text(
-        '{"habits": {"size": [256, 256], "guidance": [1, 2], "video_guidance": [3, 4], "apart": true}}'
+        '{"habits": {"size": [256, 256], "guidance": [1, 2], "video_guidance": [3, 4], '
+        '"apart": true, "vocabulary": ["a"]}}'
     )
     read = Habits.read(tmp_path)
-    assert read.apart
+    assert (read.apart, read.vocabulary) == (True, ("a",))
     assert (read.size, read.guidance_of("motion"), read.guidance_of("video")) == ((256, 256), (1, 2), (3, 4))
     (tmp_path / "model.json").write_text('{"habits": {"step": 3}}')
     with pytest.raises(SampleError, match="cannot be read"):

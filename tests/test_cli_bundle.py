@@ -7,6 +7,7 @@ from tiny_bundle import FRAMES, ONE, make_tiny_bundle, picture
 
 from throughmask import media
 from throughmask.cli import main
+from throughmask.stages.bundle import Habits
 
 
 @pytest.fixture(scope="module")
@@ -27,22 +28,12 @@ def call(capsys):
 
 def test_a_bundle_is_used_as_it_says(parts, call, tmp_path):
     stages = ("--motion", parts / "motion", "--video", parts / "video", "--words", parts / "words")
-    habits = (
-        "--steps",
-        "1",
-        "--guidance",
-        "1,2",
-        "--video-guidance",
-        "1,3",
-        "--size",
-        "32x48",
-        "--least-psnr",
-        "-99",
-        "--apart",
-    )
+    habits = ("--steps", "1", "--guidance", "1,2", "--video-guidance", "1,3", "--size", "32x48", "--least-psnr", "-99")
+    habits += ("--apart", "--vocabulary", "synthetic:0..3")
     status, said, err = call("bundle", *stages, *habits, "--out", tmp_path / "toys")
     assert status == 0, err
     assert "motion, segmenter, text_encoder, tokenizer, vae, video" in said
+    assert {"star", "ball", "hopping", "faster"} <= set(Habits.read(tmp_path / "toys").vocabulary)
     pixels, labels = picture()
     media.write_image(tmp_path / "toys.png", pixels)
     media.write_labels(tmp_path / "masks.png", labels)

@@ -5,6 +5,7 @@ Networks are loaded when they are first needed, and torch with the first of them
 
 from __future__ import annotations
 
+import difflib
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -163,7 +164,7 @@ class Animator:
                 notes = self._unlike(asked.pixels, shown)  # first: it may be why nothing is found
                 parsed = self._found(asked, shown)
                 self.motion.check(parsed.scene, frames=frames)
-                made = Animation(Sample(parsed.scene), notes=(*notes, *_told(parsed)))
+                made = Animation(Sample(parsed.scene), notes=(*notes, *_told(parsed), *self._unread(parsed.scene)))
             made = done("parse", made)
             if self._offloads:
                 self.__dict__.pop("perception", None)  # the stages want its memory
@@ -393,6 +394,15 @@ class Animator:
                 "and masks from elsewhere with --masks."
             )
         ]
+
+    def _unread(self, scene: Scene) -> list[str]:
+        """A warning, if the prompt has words that the model never read."""
+        words = self.habits.unread([scene.motion_prompt, *(thing.prompt for thing in scene.objects)])
+        if not words:
+            return []
+        near = [difflib.get_close_matches(word, self.habits.vocabulary or (), n=1) for word in words]
+        named = [f"{word!r} ({close[0]}?)" if close else repr(word) for word, close in zip(words, near, strict=True)]
+        return [_tell(f"The model never read {', '.join(named)} while it learnt: it guesses what is meant.")]
 
 
 def reconstruction_psnr(pipeline: Any, picture: Pixels) -> float:

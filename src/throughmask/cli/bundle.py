@@ -35,6 +35,12 @@ def bundle(
         float | None,
         typer.Option(metavar="DB", help="How well its VAE reproduces all such pictures; others are warned of."),
     ] = None,
+    vocabulary: Annotated[
+        str,
+        typer.Option(
+            metavar="SOURCE", help="Samples as train --data names them: prompts with other words are warned of."
+        ),
+    ] = "",
     apart: Annotated[bool, typer.Option("--apart", help="It is best used with move --apart.")] = False,
 ) -> Answer:
     """Put two stages into one folder that says how it is best used."""
@@ -42,11 +48,28 @@ def bundle(
 
     if steps < 1:
         raise InvalidValueError("there must be at least one step", seen=steps)
+    words_read = _words_read(vocabulary) if vocabulary else None
     rendering = parse_scales(video_guidance) if video_guidance else None
-    habits = Habits(steps, parse_scales(guidance), rendering, parse_size(size) if size else None, least_psnr, apart)
+    habits = Habits(
+        steps, parse_scales(guidance), rendering, parse_size(size) if size else None, least_psnr, apart, words_read
+    )
     make_bundle(out, motion, video, words=words, habits=habits)
     files = [path for path in out.rglob("*") if path.is_file()]
     size_mb = sum(path.stat().st_size for path in files) / 1e6
     parts = sorted(path.name for path in out.iterdir() if path.is_dir())
     data = {"path": str(out), "parts": parts, "megabytes": round(size_mb, 2)}
     return Answer(data, [f"{out}: {size_mb:.1f} MB in {len(files)} files: {', '.join(parts)}"])
+
+
+def _words_read(source: str) -> tuple[str, ...]:
+    """All words of the texts of a source, sorted."""
+    from ..stages.bundle import words_of
+    from ..train.samples import open_samples
+
+    samples, words = open_samples(source, phrasings=8), set[str]()
+    for index in range(len(samples)):
+        for text in samples.texts(index):
+            words.update(
+                words_of([text.prompt, text.motion_prompt, *(part for thing in text.objects for part in thing)])
+            )
+    return tuple(sorted(words))

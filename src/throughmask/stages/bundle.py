@@ -6,7 +6,9 @@ Its model.json may say how it is best used (`Habits`). Nothing here loads torch.
 from __future__ import annotations
 
 import json
+import re
 import shutil
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -42,7 +44,8 @@ class Habits:
 
     size: height and width of the pictures that it learnt from; None for any. least_psnr: how well, in dB, its VAE
     reproduces all such pictures; None if that was not measured. video_guidance: of the stage that renders, if another.
-    apart: the stage that moves takes several objects one after another (ImageToMotionPipeline.propose).
+    apart: the stage that moves takes several objects one after another (ImageToMotionPipeline.propose). vocabulary: the
+    words of the texts that it learnt from; None for a model that knows language.
     """
 
     steps: int = DEFAULT_STEPS
@@ -51,6 +54,7 @@ class Habits:
     size: tuple[int, int] | None = None
     least_psnr: float | None = None
     apart: bool = False
+    vocabulary: tuple[str, ...] | None = None
 
     @classmethod
     def read(cls, folder: str | Path) -> Habits:
@@ -71,12 +75,26 @@ class Habits:
             if said.get("size") is not None:
                 height, width = map(int, said["size"])
                 said["size"] = height, width
+            if said.get("vocabulary") is not None:
+                said["vocabulary"] = tuple(map(str, said["vocabulary"]))
             return cls(**said)
         except (OSError, ValueError, TypeError) as error:
             raise SampleError(f"{path} cannot be read", seen=str(error), fix="copy the whole folder again") from None
 
+    def unread(self, texts: Iterable[str]) -> list[str]:
+        """The words of some texts that the model never read, in their order."""
+        if self.vocabulary is None:
+            return []
+        known = set(self.vocabulary)
+        return [word for word in dict.fromkeys(words_of(texts)) if word not in known]
+
     def guidance_of(self, stage: str) -> Scales:
         return self.video_guidance or self.guidance if stage == "video" else self.guidance
+
+
+def words_of(texts: Iterable[str]) -> Iterator[str]:
+    """The words of texts, in small letters."""
+    return (word for text in texts for word in re.findall(r"[a-z]+", text.lower()))
 
 
 def bundled(name: str = DEFAULT_MODEL) -> Path:
