@@ -125,6 +125,9 @@ def main() -> None:
     parser.add_argument("--parallel", choices=("ddp", "fsdp"), default="ddp")
     parser.add_argument("--compile", choices=("true", "false"), default="true")
     parser.add_argument("--checkpointing", choices=("true", "false"))
+    parser.add_argument(
+        "--attention", default="native", help="of unmasked layers, as diffusers names it: _native_cudnn"
+    )
     parser.add_argument("--out", type=Path, help="write PATH.json and PATH.md")
     args = parser.parse_args()
     processes = Processes.join()
@@ -180,6 +183,7 @@ def measure(name: str, args: argparse.Namespace, processes: Processes) -> dict[s
     if cuda:
         torch.cuda.reset_peak_memory_stats()
     learner = Learner(config, BACKBONE, objective, denoiser, processes)
+    learner.denoiser.set_attention_backend(args.attention)  # before anything is compiled
     parts = batches.iterate(0, processes.device)
     share: list[Batch] = []
     for step in range(args.warm + args.steps):
@@ -200,6 +204,7 @@ def measure(name: str, args: argparse.Namespace, processes: Processes) -> dict[s
     peak = peak_flops(processes.device)
     row = {
         "shape": name,
+        "attention": args.attention,
         "parameters": sum(value.numel() for value in denoiser.parameters()),
         "tokens": share[-1].clean[0, 0].numel() // 4,
         "batch": config.batch,

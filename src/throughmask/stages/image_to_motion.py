@@ -11,7 +11,7 @@ import torch
 from ..connected import remove_specks
 from ..nn.guidance import Guidance
 from ..types import Labels, MaskTrajectory, Pixels, Scene, Video, exact_fps
-from .apart import alone, laid
+from .apart import groups, laid, part
 from .checkpoint import DEFAULT_GUIDANCE, DEFAULT_STEPS
 from .conditioning import decode, motion_condition, palette_of
 from .pipeline import StagePipeline
@@ -52,9 +52,9 @@ class ImageToMotionPipeline(StagePipeline):
         generators: Sequence[torch.Generator] | None = None,
         callback_on_step_end: Callable[..., Any] | None = None,
     ) -> list[Proposal]:
-        """Candidate motions with their confidence. guidance: scales of image and text; 1 is none. apart: the objects of
-        a scene are moved one after another, each by its own local prompt (see `rounds`); of one object it changes
-        nothing.
+        """Candidate motions with their confidence. guidance: scales of image and text; 1 is none. apart: objects
+        that have nothing to do with each other are moved one after another, by their own local prompts (see
+        `apart.groups`).
 
         Decoded colours are snapped to the labels of the scene's own objects, frame 0 is the given mask, and regions of
         less than 1/16 of a token's pixels take the label around them.
@@ -75,15 +75,7 @@ class ImageToMotionPipeline(StagePipeline):
         if self.rounds(scene, apart) == 1:
             found = self._labels(scene, frames, **options)
         else:
-            # The generators go on: each object has noise of its own.
-            each = {id: self._labels(alone(scene, id), frames, **options) for id in scene.ids}
-            found = [
-                (
-                    laid({id: made[k][0] == 1 for id, made in each.items()}),
-                    float(np.mean([m[k][1] for m in each.values()])),
-                )
-                for k in range(len(seeds))
-            ]
+            found = self._labels_apart(scene, frames, **options)
         proposals = []
         for (labels, far), seed in zip(found, seeds, strict=True):
             labels[0] = scene.labels
@@ -91,8 +83,8 @@ class ImageToMotionPipeline(StagePipeline):
         return proposals
 
     def rounds(self, scene: Scene, apart: bool) -> int:
-        """How often all steps are taken for a scene: once, or, apart, once for each of several objects."""
-        return len(scene.objects) if apart and len(scene.objects) > 1 and self.info.recipe.motion != "flow" else 1
+        """How often all steps are taken for a scene: once, or, apart, once for each group of its objects."""
+        return max(1, len(groups(scene))) if apart and self.info.recipe.motion != "flow" else 1
 
     def _labels(self, scene: Scene, frames: int, **options: Any) -> list[tuple[Labels, float]]:
         """Labels T H W of each sample, and the share of pixels whose colour was far from all of the palette's."""
@@ -101,6 +93,15 @@ class ImageToMotionPipeline(StagePipeline):
         for colours in self._decoded(scene, frames, **options):
             labels, far = self._snap(colours, scene)
             found.append((remove_specks(labels, smallest), far))
+        return found
+
+    def _labels_apart(self, scene: Scene, frames: int, **options: Any) -> list[tuple[Labels, float]]:
+        """As `_labels`. The generators go on from group to group: each has noise of its own."""
+        made = [(ids, self._labels(part(scene, ids), frames, **options)) for ids in groups(scene)]
+        found = []
+        for k in range(len(made[0][1])):
+            masks = {id: each[k][0] == n for ids, each in made for n, id in enumerate(ids, 1)}
+            found.append((laid(masks), float(np.mean([each[k][1] for _, each in made]))))
         return found
 
     def _decoded(self, scene: Scene, frames: int, **options: Any) -> list[Pixels]:
