@@ -400,7 +400,7 @@ class Animator:
         words = self.habits.unread([scene.motion_prompt, *(thing.prompt for thing in scene.objects)])
         if not words:
             return []
-        near = [difflib.get_close_matches(word, self.habits.vocabulary or (), n=1) for word in words]
+        near = [difflib.get_close_matches(word, self.habits.vocabulary or (), n=1, cutoff=0.8) for word in words]
         named = [f"{word!r} ({close[0]}?)" if close else repr(word) for word, close in zip(words, near, strict=True)]
         return [_tell(f"The model never read {', '.join(named)} while it learnt: it guesses what is meant.")]
 
