@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny_stages import FRAMES
 
-from throughmask.stages.apart import groups, laid, part
+from throughmask.stages.apart import groups, laid, part, rounds
 from throughmask.types import SceneObject
 
 
@@ -59,7 +59,7 @@ def test_apart_is_each_group_alone_with_noise_of_its_own(pipelines, sample):
     pipeline, scene, steps = pipelines["motion"], sample.scene, []
     options = {"steps": 2, "guidance": (1.0, 1.0), "frames": FRAMES}
     made = pipeline.propose(scene, [5], apart=True, callback_on_step_end=lambda *a: steps.append(a[1]) or {}, **options)
-    assert steps == [0, 1] * pipeline.rounds(scene, True) == [0, 1, 0, 1]
+    assert steps == [0, 1] * rounds(scene, True) == [0, 1, 0, 1]
     generator, masks, sure = torch.Generator().manual_seed(5), {}, []
     for (id,) in groups(scene):
         each = pipeline.propose(part(scene, [id]), generators=[generator], **options)[0]
@@ -87,7 +87,7 @@ def test_what_belongs_together_is_moved_as_ever(pipelines, sample):
     first, second = scene.objects
     joined = replace(scene, objects=(first, replace(second, prompt=f"it hits the {first.name}")))
     options = {"steps": 1, "guidance": (1.0, 1.0), "frames": FRAMES}
-    assert pipeline.rounds(replace(scene, labels=0 * scene.labels, objects=()), True) == 1
+    assert rounds(replace(scene, labels=0 * scene.labels, objects=()), True) == 1
     for each in (single, joined):
-        assert pipeline.rounds(each, True) == pipeline.rounds(scene, False) == 1
+        assert rounds(each, True) == rounds(scene, False) == 1
         assert pipeline.move(each, apart=True, **options) == pipeline.move(each, **options)

@@ -22,6 +22,7 @@ from ..errors import InvalidValueError, SampleError, ThroughMaskWarning
 from ..nn.scales import Scales
 from ..perception.language import EnglishRules, Known, Language, Reading
 from ..perception.parse import Box, Hints, Parsed, Perception, Point, must_name_something, named_hints, parse_scene
+from ..stages.apart import rounds
 from ..stages.bundle import DEFAULT_MODEL, Habits, find_model, stage_folder
 from ..stages.checkpoint import StageInfo, component_folder
 from ..stages.devices import check_names, choose_device, choose_dtype, enough_memory
@@ -177,8 +178,8 @@ class Animator:
             _ = self.renderer
             _ = self.mover if motion is None else None
         apart = self.habits.apart if apart is None else apart
-        moving = steps * self.mover.rounds(scene, apart) if motion is None else 0
-        with _bar(moving + steps, progress) as bar:
+        moving = steps * rounds(scene, apart)
+        with _bar(moving + steps, 0 if motion is None else moving, progress) as bar:
             if motion is None:
                 bar.set_description("move")
                 with _timed(seconds, "move"):
@@ -434,10 +435,10 @@ def _tell(text: str) -> str:
     return text
 
 
-def _bar(total: int, shown: bool) -> Any:
+def _bar(total: int, initial: int, shown: bool) -> Any:
     from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
-    return tqdm(total=total, disable=not shown, unit="step")
+    return tqdm(total=total, initial=initial, disable=not shown, unit="step")
 
 
 @contextmanager

@@ -32,6 +32,11 @@ def groups(scene: Scene) -> list[tuple[int, ...]]:
     return sorted(tuple(sorted(group)) for group in found)
 
 
+def rounds(scene: Scene, apart: bool) -> int:
+    """How often all steps are taken for a scene: once, or, apart, once for each group of its objects."""
+    return max(1, len(groups(scene))) if apart else 1
+
+
 def part(scene: Scene, ids: Sequence[int]) -> Scene:
     """The scene as if nobody spoke of any object but these: they are ids 1, 2, ..., and nothing is said but their local
     prompts."""

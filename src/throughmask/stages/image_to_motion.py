@@ -11,7 +11,7 @@ import torch
 from ..connected import remove_specks
 from ..nn.guidance import Guidance
 from ..types import Labels, MaskTrajectory, Pixels, Scene, Video, exact_fps
-from .apart import groups, laid, part
+from .apart import groups, laid, part, rounds
 from .checkpoint import DEFAULT_GUIDANCE, DEFAULT_STEPS
 from .conditioning import decode, motion_condition, palette_of
 from .pipeline import StagePipeline
@@ -72,7 +72,7 @@ class ImageToMotionPipeline(StagePipeline):
         if info.recipe.motion == "flow":
             decoded = self._decoded(scene, frames, **options)
             return [Proposal(Video(colours, rate), 1.0, seed) for colours, seed in zip(decoded, seeds, strict=True)]
-        if self.rounds(scene, apart) == 1:
+        if rounds(scene, apart) == 1:
             found = self._labels(scene, frames, **options)
         else:
             found = self._labels_apart(scene, frames, **options)
@@ -81,10 +81,6 @@ class ImageToMotionPipeline(StagePipeline):
             labels[0] = scene.labels
             proposals.append(Proposal(MaskTrajectory(labels, rate), 1 - far, seed))
         return proposals
-
-    def rounds(self, scene: Scene, apart: bool) -> int:
-        """How often all steps are taken for a scene: once, or, apart, once for each group of its objects."""
-        return max(1, len(groups(scene))) if apart and self.info.recipe.motion != "flow" else 1
 
     def _labels(self, scene: Scene, frames: int, **options: Any) -> list[tuple[Labels, float]]:
         """Labels T H W of each sample, and the share of pixels whose colour was far from all of the palette's."""
