@@ -19,7 +19,6 @@ checkpointing, a batch of 1. Its memory is the peak of everything. Times are med
 from __future__ import annotations
 
 import argparse
-import gc
 import itertools
 import json
 import statistics
@@ -32,6 +31,7 @@ from typing import Any
 
 import torch
 from diffusers import DDIMScheduler, UNetMotionModel
+from step import peak_bytes, release, synchronise  # the file beside this one
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import CLIPTextConfig, CLIPTextModel
@@ -282,34 +282,6 @@ def timed(shape: Shape, steps: dict[str, Callable[[], Any]], repeats: int) -> di
             if repeat >= WARM:
                 milliseconds[name].append(1000 * (time.perf_counter() - start))
     return {name: statistics.median(values) for name, values in milliseconds.items()}
-
-
-def release(shape: Shape) -> None:
-    gc.collect()
-    if shape.device == "cuda":
-        torch.cuda.empty_cache()
-
-
-def synchronise(shape: Shape) -> None:
-    if shape.device == "cuda":
-        torch.cuda.synchronize()
-
-
-def peak_bytes(shape: Shape, call: Callable[[], object]) -> int:
-    """The most that a call holds at once, above what was held before it."""
-    if shape.device == "cuda":
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        call()
-        return torch.cuda.max_memory_allocated() - before
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-        call()
-    held = most = 0
-    for event in profile.profiler.kineto_results.events():
-        if event.name() == "[memory]":
-            held += event.nbytes()
-            most = max(most, held)
-    return most
 
 
 def to_table(result: dict) -> str:

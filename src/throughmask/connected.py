@@ -1,13 +1,13 @@
-"""Connected regions of masks: what belongs together, and specks, which are too small to be anything."""
+"""Regions of masks: what is connected, specks, which are too small to be anything, and overlaps, which labels lack."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
 
-from .types import Labels, present_ids
+from .types import MAX_OBJECTS, Labels, present_ids
 
 Mask = npt.NDArray[np.bool_]
 
@@ -59,6 +59,25 @@ def remove_specks(labels: Labels, smallest: int) -> Labels:
                 if region != keep:
                     frame[regions == region] = _around(before, regions == region)
     return cleaned
+
+
+def lay(labels: Labels, areas: npt.NDArray[np.int64], id: int, mask: Mask) -> None:
+    """Lay a mask (H W) on labels, in place: smaller on top, of equal ones the higher id, in whichever order they come.
+
+    areas: of every id's whole mask in this frame, by id (256); the new one's is written there.
+    """
+    areas[id] = mask.sum()
+    owner = labels[mask]
+    below = (owner > 0) & ((areas[owner] < areas[id]) | ((areas[owner] == areas[id]) & (owner > id)))
+    labels[mask] = np.where(below, owner, id)
+
+
+def as_labels(masks: Mapping[int, Mask], size: tuple[int, int]) -> Labels:
+    """Masks that may overlap as one label map, smaller on top."""
+    labels, areas = np.zeros(size, np.uint8), np.zeros(MAX_OBJECTS + 1, np.int64)
+    for id, mask in masks.items():
+        lay(labels, areas, id, mask)
+    return labels
 
 
 def _around(frame: Labels, region: Mask) -> int:

@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 
 from throughmask import media
+from throughmask.connected import as_labels
 from throughmask.perception.real.detect import Detection, Detections
 from throughmask.perception.real.matching import Candidate, allot, split_place
 from throughmask.perception.real.perception import RealPerception
-from throughmask.perception.real.segment import as_labels
 
 KINDS = {"person": 0, "rider": 0, "bicycle": 1, "bike": 1, "bird": 14, "swan": 14, "horse": 17, "potted plant": 58}
 

@@ -15,6 +15,7 @@ from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenc
 from transformers.models.sam2_video.processing_sam2_video import Sam2VideoProcessor
 
 from throughmask import media
+from throughmask.connected import as_labels
 from throughmask.errors import InvalidValueError, SampleError
 from throughmask.perception.instruct.local import LocalInstruct
 from throughmask.perception.language import EnglishRules
@@ -22,7 +23,7 @@ from throughmask.perception.parse import named_hints, parse_scene, track_video
 from throughmask.perception.real.detect import Detection, Detections, GroundingDino
 from throughmask.perception.real.matching import Candidate, allot, best_assignment, split_place
 from throughmask.perception.real.perception import RealPerception, prompts_of
-from throughmask.perception.real.segment import Prompt, Sam2, as_labels, at_size, mask_values, pixel_values
+from throughmask.perception.real.segment import Prompt, Sam2, at_size, mask_values, pixel_values
 from throughmask.perception.real.track import Sam2Tracker, Seed
 from throughmask.perception.real.weights import find_model
 from throughmask.types import Scene, SceneObject, Video

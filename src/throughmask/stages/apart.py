@@ -11,11 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
+from ..connected import Mask, as_labels
 from ..types import Labels, Scene
-
-Masks = npt.NDArray[np.bool_]
 
 
 def groups(scene: Scene) -> list[tuple[int, ...]]:
@@ -49,11 +47,7 @@ def part(scene: Scene, ids: Sequence[int]) -> Scene:
     return Scene(scene.image, labels, prompt=told, motion_prompt=told, objects=objects)
 
 
-def laid(masks: Mapping[int, Masks]) -> Labels:
+def laid(masks: Mapping[int, Mask]) -> Labels:
     """Masks T H W of several ids as one label map. Where they overlap the smaller of that frame is on top."""
-    areas = {id: mask.sum((1, 2)) for id, mask in masks.items()}
-    labels = np.zeros(next(iter(masks.values())).shape, np.uint8)
-    for frame, label in enumerate(labels):
-        for id in sorted(masks, key=lambda id: (-int(areas[id][frame]), id)):
-            label[masks[id][frame]] = id
-    return labels
+    length, *size = next(iter(masks.values())).shape
+    return np.stack([as_labels({id: mask[t] for id, mask in masks.items()}, (size[0], size[1])) for t in range(length)])

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...connected import Mask, as_labels
 from ...errors import InvalidValueError
-from ...types import MAX_OBJECTS, Labels, Pixels
+from ...types import Labels, Pixels
 from .matching import Corners
 from .weights import SAM2 as SAM2
 from .weights import enough_memory
@@ -25,7 +25,6 @@ from .weights import enough_memory
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's colours
 BOX_CORNERS = (2, 3)  # how SAM 2 labels the points that are a box's corners; 1 is on the object, 0 is not
 
-Mask = npt.NDArray[np.bool_]
 Dot = tuple[float, float, bool]  # x, y in pixels; whether it is on the object
 
 
@@ -84,25 +83,6 @@ def at_size(logits: Tensor, size: tuple[int, int]) -> Mask:
     """Mask logits L 1 Y X as masks L H W of the original picture."""
     whole = F.interpolate(logits.float(), size, mode="bilinear", align_corners=False)
     return (whole[:, 0] > 0).cpu().numpy()
-
-
-def lay(labels: Labels, areas: npt.NDArray[np.int64], id: int, mask: Mask) -> None:
-    """Lay a mask (H W) on labels, in place: smaller on top, of equal ones the higher id, in whichever order they come.
-
-    areas: of every id's whole mask in this frame, by id (256); the new one's is written there.
-    """
-    areas[id] = mask.sum()
-    owner = labels[mask]
-    below = (owner > 0) & ((areas[owner] < areas[id]) | ((areas[owner] == areas[id]) & (owner > id)))
-    labels[mask] = np.where(below, owner, id)
-
-
-def as_labels(masks: Mapping[int, Mask], size: tuple[int, int]) -> Labels:
-    """Masks that may overlap as one label map, smaller on top."""
-    labels, areas = np.zeros(size, np.uint8), np.zeros(MAX_OBJECTS + 1, np.int64)
-    for id, mask in masks.items():
-        lay(labels, areas, id, mask)
-    return labels
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...connected import Mask, lay
 from ...errors import InvalidValueError
 from ...types import MAX_OBJECTS, Labels, Pixels
-from .segment import Mask, Prompt, at_size, lay, mask_values, pixel_values
+from .segment import Prompt, at_size, mask_values, pixel_values
 from .weights import enough_memory
 
 
