@@ -3,6 +3,7 @@
     python benchmarks/prepare.py --out out/prepare                          # delays for models; CPU, ten minutes
     python benchmarks/prepare.py --only h200 --out out/prepare-h200         # true shapes, random weights; needs a GPU
     python benchmarks/prepare.py --only h200 --tiny --out out/prepare-tiny  # the same at a small size on the CPU
+    python benchmarks/prepare.py --only h200 --profile                      # and what its time goes to
     python benchmarks/prepare.py --only long --out out/prepare-long         # ten minutes of 1080p on the CPU: memory
 
 Clips are synthetic videos with captions that name two objects. `here` is one process, `ray` the same with --ray local,
@@ -11,7 +12,8 @@ about as long as SAM 2.1 large and Grounding DINO base may take on a data-centre
 Overhead is wall time over what the models slept: `at work` from the first model's beginning to the last one's end, and
 `of all` with the start (of Ray and its actors, cutting, the first decoding) and the end (the last writing). `h200` runs
 the real networks and gives clips a second, the share of time in which the GPU was busy (NVML's, every 0.2 s), and the
-memory beside the weights by length of clips. `long` prepares one long film with tiny networks of the real classes, and
+memory beside the weights by length of clips. The start and the end of a run, about a second in which no network works,
+count as well: with few clips they show. `long` prepares one long film with tiny networks of the real classes, and
 watches the memory of the process.
 """
 
@@ -30,6 +32,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -168,7 +171,7 @@ def engine(args: argparse.Namespace, folder: Path, result: dict[str, Any], keep:
 class Networks:
     """The real classes with random weights. What they find is thrown away: masks are boxes, as for `Delays`."""
 
-    def __init__(self, tiny: bool, size: tuple[int, int] | None = None) -> None:
+    def __init__(self, tiny: bool, size: tuple[int, int] | None = None, *, graphs: bool = False) -> None:
         import perception as shapes
         import torch
 
@@ -176,7 +179,7 @@ class Networks:
         height, width = size or shape.size
         self.shapes, self.shape = shapes, replace(shape, size=(height // 2 * 2, width // 2 * 2))  # as H.264 has it
         self.detector = shapes.detector_of(shape)
-        self.tracker = shapes.Sam2Tracker(shapes.video_model(shape, shape.dtype))
+        self.tracker = shapes.Sam2Tracker(shapes.video_model(shape, shape.dtype), graphs=graphs)
         picture = shapes.picture_model(shape, shape.dtype)
         picture.vision_encoder = self.tracker.model.vision_encoder  # as RealPerception has it
         self.segmenter = shapes.Sam2(picture)
@@ -226,7 +229,7 @@ def gpu_watched(uuid: str | None) -> Iterator[dict[str, Any]]:
 def networks(args: argparse.Namespace, folder: Path, result: dict[str, Any], keep: Callable[[], None]) -> None:
     import torch
 
-    seer = Networks(args.tiny)
+    seer = Networks(args.tiny, graphs=args.graphs)
     cuda, size = seer.cuda, seer.shape.size
     weights = cuda.memory_allocated() if cuda else 0
     lengths = (17, 25) if args.tiny else (41, args.frames)
@@ -235,10 +238,10 @@ def networks(args: argparse.Namespace, folder: Path, result: dict[str, Any], kee
     for number, frames in enumerate(lengths):
         source = folder / f"clips{frames}"
         write_films(source, 3 if args.tiny else args.clips, size, frames)
-        if not number:  # what is loaded on the first call is not the engine's
-            black = np.zeros((3, *size, 3), np.uint8)
+        if not number:  # what is loaded, or recorded as a CUDA graph, in the first video is not the engine's
+            black = np.zeros((max(3 * seer.tracker.chunk, seer.tracker.window + 4) if cuda else 3, *size, 3), np.uint8)
             seer.segment(black[0], {1: "ball"})
-            seer.track(black, {1: "ball"})
+            seer.track(black, {1: "ball", 2: "block"})
         seer.seconds = 0.0
         if cuda:
             cuda.reset_peak_memory_stats()
@@ -247,8 +250,44 @@ def networks(args: argparse.Namespace, folder: Path, result: dict[str, Any], kee
         row |= {"frames": frames, "clips_s": row["clips"] / row["wall_s"], "overhead": row["wall_s"] / seer.seconds - 1}
         held = (cuda.max_memory_allocated() - weights) / 2**20 if cuda else None
         row |= {"gpu_busy": seen["busy"], "above_weights_MiB": held, "host_MiB": most_memory()}
+        # Graphs keep memory in which nothing is allocated: what is reserved, all in all, says how large a GPU must be.
+        row |= {"reserved_MiB": cuda.max_memory_reserved() / 2**20 if cuda else None}
+        row |= {"graphs": len(seer.tracker._graphs.plays)}
         result["h200"].append(row)
         keep()
+    if args.profile:
+        print(profiled(seer))
+
+
+def profiled(seer: Networks, rows: int = 25) -> str:
+    """Tables of what takes the time of tracking two objects through a chunk of frames: the GPU's, if there is one, and
+    the process's."""
+    from torch.profiler import ProfilerActivity, profile
+
+    tracker, size, phrases = seer.tracker, seer.shape.size, {1: "ball", 2: "block"}
+    length = tracker.window + 2 * tracker.chunk  # it is a chunk ahead of the masks that it gives
+    video = np.random.default_rng(0).integers(0, 256, (length, *size, 3), np.uint8)
+    start = moving_boxes(1, size, phrases)[0]
+    seeds = {id: seer.shapes.Seed(0, seer.shapes.Prompt(mask=start == id)) for id in phrases}
+    followed = tracker.follow(video, seeds, range(length))
+    for _ in islice(followed, tracker.window):  # SAM 2 remembers as much then as it ever does
+        pass
+
+    def wait() -> None:
+        if seer.cuda:
+            seer.cuda.synchronize()
+
+    wait()
+    with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if seer.cuda else [])]) as seen:
+        begun = time.perf_counter()
+        for _ in islice(followed, tracker.chunk):
+            pass
+        wait()
+        seconds = time.perf_counter() - begun
+    lines = [f"{tracker.chunk} frames in {seconds:.3f} s while they are profiled."]
+    for key in [*(["self_device_time_total"] if seer.cuda else []), "self_cpu_time_total"]:
+        lines.append(seen.key_averages().table(sort_by=key, row_limit=rows, max_name_column_width=80))
+    return "\n".join(lines)
 
 
 def write_long(path: Path, frames: int, fps: int) -> None:
@@ -340,13 +379,14 @@ def to_table(result: dict[str, Any]) -> str:
                 steps = ", ".join(f"{step} {value:.2f}" for step, value in result[name]["steps_s"].items())
                 lines += ["", f"Seconds of the steps of a clip, {name}: {steps}."]
     if "h200" in result:
-        head = "frames|clips|clips a second|GPU busy|overhead|above the weights MiB|host MiB"
-        lines += ["", f"|{head}|", "|---" * 7 + "|"]
+        head = "frames|clips|clips a second|GPU busy|graphs|overhead|above the weights MiB|reserved MiB|host MiB"
+        lines += ["", f"|{head}|", "|---" * 9 + "|"]
         for row in result["h200"]:
             busy = "–" if row["gpu_busy"] is None else f"{row['gpu_busy']:.0%}"
-            held = "–" if row["above_weights_MiB"] is None else f"{row['above_weights_MiB']:.0f}"
-            cells = [str(row["frames"]), str(row["clips"]), f"{row['clips_s']:.3f}", busy, f"{row['overhead']:.1%}"]
-            lines.append("|" + "|".join([*cells, held, f"{row['host_MiB']:.0f}"]) + "|")
+            sizes = [row[f"{name}_MiB"] for name in ("above_weights", "reserved", "host")]
+            cells = [str(row["frames"]), str(row["clips"]), f"{row['clips_s']:.3f}", busy, str(row["graphs"])]
+            cells += [f"{row['overhead']:.1%}", *("–" if size is None else f"{size:.0f}" for size in sizes)]
+            lines.append("|" + "|".join(cells) + "|")
     if "long" in result:
         row = result["long"]
         peaks = row["peak_MiB"]
@@ -377,6 +417,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10, help="with long: of the film")
     parser.add_argument("--fps", type=int, default=12, help="with long: of the film")
     parser.add_argument("--tiny", action="store_true", help="with h200: small sizes on the CPU")
+    parser.add_argument("--graphs", action="store_true", help="with h200: SAM 2 by CUDA graphs")
+    parser.add_argument("--profile", action="store_true", help="with h200: print what tracking spends its time on")
     parser.add_argument("--out", type=Path, metavar="PATH", help="write PATH.json and PATH.md")
     args = parser.parse_args()
     os.environ.setdefault("RAY_worker_niceness", "0")  # 15 else: on a busy machine the others' work would be measured

@@ -2,14 +2,15 @@
 
     python benchmarks/step_unet.py --out out/step-unet          # out/step-unet.json and .md; needs a GPU; a minute
     python benchmarks/step_unet.py --tiny --out out/step-unet   # the same at a small size on the CPU
+    python benchmarks/step_unet.py --skip parameters train --profile   # and what a denoising step consists of
 
 Stable Diffusion 1.5 with AnimateDiff's third motion adapter, 512×512, 16 frames: latents of 16 × 64 × 64, 65,536 tokens
 at the finest level; random weights. Two objects cover the given share of the frame; the prompt and each object's local
 prompt have CLIP's 77 tokens. All is eager, with one guidance branch.
 
 Denoising is in bfloat16. "without" is the same model with the same input channels and K = 0; "per frame" and "joint"
-are K masked blocks. Joint sort plans are made once, as for a clip; those of single frames the model makes itself, in
-every step. Memory is the peak above the weights and inputs; the total adds the weights.
+are K masked blocks. Sort plans are made once, as for a clip. Memory is the peak above the weights and inputs; the total
+adds the weights.
 
 The training step is `train.learner`'s: float32 weights, autocast to bfloat16, AdamW, averaged weights, gradient
 checkpointing, a batch of 1. Its memory is the peak of everything. Times are medians in milliseconds. The column
@@ -76,6 +77,7 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.50, help="of the frame that the two objects cover")
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--skip", nargs="*", default=[], choices=["step", "parameters", "train"])
+    parser.add_argument("--profile", action="store_true", help="print where each denoising step's time goes")
     parser.add_argument("--tiny", action="store_true", help="small sizes on the CPU")
     parser.add_argument("--out", type=Path, help="write PATH.json and PATH.md")
     args = parser.parse_args()
@@ -89,7 +91,7 @@ def main() -> None:
     result: dict = {"machine": machine, "torch": torch.__version__, "share": share, "K": shape.masked_blocks}
     result |= {"size": [shape.side, shape.side, shape.frames]}
     parts: dict[str, Callable[[], Any]] = {
-        "step": lambda: denoising(shape, labels, args.repeats),
+        "step": lambda: denoising(shape, labels, args.repeats, profile=args.profile),
         "parameters": lambda: parameters(shape),
         "train": lambda: training(shape, labels, args.repeats, processes),
     }
@@ -163,7 +165,7 @@ def condition(shape: Shape, labels: Tensor, *, masked: bool, pad: int = 1) -> Co
     return given._replace(label=label, sees=sees, local=local, key_mask=key_mask)
 
 
-def denoising(shape: Shape, labels: Tensor, repeats: int) -> list[dict]:
+def denoising(shape: Shape, labels: Tensor, repeats: int, *, profile: bool) -> list[dict]:
     """A row for each model: their steps run in turns, so that a chip that grows hot slows all."""
     K, size = shape.masked_blocks, shape.latents()[1:]
     kinds: dict[str, dict] = {
@@ -189,6 +191,8 @@ def denoising(shape: Shape, labels: Tensor, repeats: int) -> list[dict]:
             row |= {"bar": BARS.get(name), "MiB": 2**-20 * peak_bytes(shape, step), "attention": kernels(step)}
             row |= {"total_MiB": row["weights_MiB"] + row["MiB"]}
             assert bool(step().isfinite().all()), name
+            if profile:
+                print(f"{name}\n{profiled(shape, step)}", flush=True)
     return [rows[name] for name in ("without", "per frame", "joint")]
 
 
@@ -282,6 +286,20 @@ def timed(shape: Shape, steps: dict[str, Callable[[], Any]], repeats: int) -> di
             if repeat >= WARM:
                 milliseconds[name].append(1000 * (time.perf_counter() - start))
     return {name: statistics.median(values) for name, values in milliseconds.items()}
+
+
+def profiled(shape: Shape, step: Callable[[], Any], rows: int = 25) -> str:
+    """The operations that take most of the device's time, and most of the host's, in one step."""
+    kinds = [torch.profiler.ProfilerActivity.CPU]
+    keys = ["self_cpu_time_total"]
+    if shape.device == "cuda":
+        kinds.append(torch.profiler.ProfilerActivity.CUDA)
+        keys.insert(0, "self_device_time_total")
+    with torch.profiler.profile(activities=kinds) as profile:
+        step()
+        synchronise(shape)
+    averages = profile.key_averages()
+    return "\n".join(averages.table(sort_by=key, row_limit=rows, max_name_column_width=70) for key in keys)
 
 
 def to_table(result: dict) -> str:

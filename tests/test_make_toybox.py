@@ -73,3 +73,26 @@ def test_a_step_that_fails_or_hangs_is_told_and_ends_no_other(tool, tmp_path):
     log = (tmp_path / "log.txt").read_text()
     for word in ("no room", "over its time", "ZeroDivisionError", "went on"):
         assert word in log
+
+
+@pytest.mark.parametrize(
+    ("backbone", "init", "kind", "stage"),
+    [
+        ("wan", "bundle", "films", "video"),
+        ("wan", "", "films", "base"),
+        ("wan", "", "labels", "motion"),
+        ("animatediff", "", "films", "base"),
+    ],
+)
+def test_what_is_drawn_and_encoded_is_as_a_stage_reads_it(tool, tmp_path, backbone, init, kind, stage):
+    setting = {"init": init, "words": "there", "backbone": backbone, "tiny": False}
+    (tmp_path / "setting.json").write_text(json.dumps(setting))
+    config = tool.config_of(tmp_path, kind, "toybox:1..2")
+    assert (config.stage, config.backbone, config.data) == (stage, backbone, "toybox:1..2")
+    assert config.cache == str(tmp_path / f"cache-{kind}")
+    if stage == "base":
+        assert (config.base, config.words) == ("", "there"), "there is no base yet"
+    elif init:
+        assert config.init == f"bundle/{stage}"
+    else:
+        assert config.base == str(tmp_path / "base/model")

@@ -1,11 +1,13 @@
 """Makes the bundled model, on however many GPUs one machine has: draws, encodes, trains, chooses a guidance, evaluates.
 
     python tools/make_toybox.py --out out/toybox --init src/throughmask/models/toybox     # goes on from its stages
+    python tools/make_toybox.py --out out/unet --backbone animatediff --plan PLAN         # a pair of U-Nets beside it
     python tools/make_toybox.py --out out/toybox --tiny                                   # all steps in small, on a CPU
 
-The presets of throughmask.train.presets train; what this adds is the order and the clock. Scenes are drawn by all cores
-until their time is over, before anything is encoded, as OpenGL and the VAE hinder each other on one GPU. Then stage 1
-learns on the first GPU; stage 2 and the segmenter share the second one and make room for the commands of `benches`.
+The presets of throughmask.train.presets train; what this adds is the order and the clock. Films are drawn by all cores
+until their time is over, before they are encoded, as OpenGL and the VAE hinder each other on one GPU. Then stage 2 and
+the segmenter learn on the second GPU and make room for the commands of `benches`, while stage 1's scenes are drawn and
+encoded; it learns on the first GPU. Where there is one GPU, all of this shares it. Without `labels` stage 1 stays.
 Times in the plan are seconds since the start, or since the step's start where it says so; --plan FILE.json replaces
 fields of it, --print-plan shows them all.
 
@@ -39,16 +41,20 @@ from throughmask.train.samples import Texts, ToyboxSamples, runs
 from throughmask.types import MaskTrajectory, Sample, Scene, SceneObject, Video
 
 COMMAND = [sys.executable, "-m", "throughmask"]
-KINDS = {"films": "toybox-video", "labels": "toybox-motion"}  # what is drawn, and for which preset
+KINDS = {"films": "video", "labels": "motion"}  # what is drawn, and which stage goes on from there
+PRESETS = {"wan": "toybox-", "animatediff": "toybox-unet-"}  # with "base", "motion", "video" behind
 WHOLE = 32  # scenes of a shard of 64 items, mirrored ones counted
 BUNDLE = {"--steps": 10, "--video-guidance": "1,1.5", "--size": "256x256", "--least-psnr": 28}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """films, labels: runs of seeds (first, how many), drawn in turn, for so many seconds. *_until: when learning ends.
-    motion, video, words: more options of their presets. benches: name, command, seconds at most. guidances: tried on
-    `sweep` validation scenes of several toys and half as many of one. splits: evaluated, with seeds of noise."""
+    """films, labels: runs of seeds (first, how many), drawn in turn, for so many seconds; labels may be empty.
+
+    *_until: when learning ends. motion, video, words, base: more options of their presets; null for words that stay.
+    leaky: stage 1 is learnt twice, the second time without zero terminal SNR. benches: name, command, seconds at most.
+    guidances: tried on `sweep` validation scenes of several toys and half as many of one. splits: evaluated, with seeds
+    of noise."""
 
     films: list[list[int]] = field(default_factory=lambda: [[0, 6000], [800_000, 4000], [900_000, 1000]])
     films_seconds: int = 90
@@ -61,13 +67,17 @@ class Plan:
     words_until: int = 740
     motion: list[str] = field(default_factory=lambda: ["--decay", "0.6", "--export-every", "1500"])
     video: list[str] = field(default_factory=lambda: ["--decay", "0.7", "--lr", "5e-4", "--export-every", "1500"])
-    words: list[str] = field(default_factory=lambda: ["--workers", "6"])
+    words: list[str] | None = field(default_factory=lambda: ["--workers", "6"])
+    base_until: int = 500
+    leaky: bool = False
+    base: list[str] = field(default_factory=list)
     benches: list[list[Any]] = field(default_factory=list)
     benches_until: int = 1310
     guidances: list[str] = field(default_factory=lambda: ["1.5,3", "1,3", "1.5,2", "2,4"])
     sweep: int = 48
     splits: list[list[str]] = field(default_factory=lambda: [["toybox-128", "0..2"], ["toybox-bystanders", "0..0"]])
     judges: int = 8  # processes on each GPU
+    vocabulary: str = "toybox:0..399,900000..900099"  # whose words the bundle knows; a minute or two of one core
     end: int = 1570
 
 
@@ -81,6 +91,8 @@ TINY = Plan(
     motion_until=0,
     video_until=0,
     words_until=0,
+    base_until=0,
+    base=["--batch", "2", "--steps", "3"],
     motion=["--batch", "2", "--steps", "3", "--export-every", "2"],
     video=["--batch", "2", "--steps", "3", "--export-every", "2"],
     words=["--batch", "2", "--texts", "4", "--steps", "3", "--evaluate", "2", "--workers", "1"],
@@ -90,6 +102,7 @@ TINY = Plan(
     sweep=2,
     splits=[],
     judges=1,
+    vocabulary="",
     end=100_000,
 )
 SMALL = {"size": "64,64", "dtype": "float32", "compile": "false", "held_out": "toybox:1000000..1000000"}
@@ -131,18 +144,26 @@ def write(folder: Path, seed: int, sample: Sample, texts: list[Texts]) -> None:
 
 
 def config_of(out: Path, kind: str, data: str) -> Any:
-    """Of the run that reads the cache of a kind."""
+    """Of a run that reads the cache of a kind: the base's, where there is none yet."""
     from throughmask.train.presets import override, preset
 
-    return override(preset(KINDS[kind]), own_options(out, kind, data))
+    setting = setting_of(out)
+    stage = KINDS[kind] if setting["init"] or kind == "labels" else "base"
+    return override(preset(PRESETS[setting["backbone"]] + stage), own_options(out, kind, stage, data))
 
 
-def own_options(out: Path, kind: str, data: str) -> dict[str, str]:
+def setting_of(out: Path) -> dict[str, Any]:
+    setting: dict[str, Any] = json.loads((out / "setting.json").read_text())
+    return setting
+
+
+def own_options(out: Path, kind: str, stage: str, data: str) -> dict[str, str]:
     """Beside the plan's: what drawing, encoding and training must agree on."""
-    setting = json.loads((out / "setting.json").read_text())
-    init = {"init": f"{setting['init']}/{KINDS[kind].removeprefix('toybox-')}"} if setting["init"] else {}
-    base = {} if setting["init"] else {"base": str(out / "base/model")}
-    return {"data": data, "cache": str(out / f"cache-{kind}"), **init, **base, **(SMALL if setting["tiny"] else {})}
+    setting = setting_of(out)
+    options = {"data": data, "cache": str(out / f"cache-{kind}"), **(SMALL if setting["tiny"] else {})}
+    if stage == "base":
+        return options | {"words": setting["words"]}
+    return options | ({"init": f"{setting['init']}/{stage}"} if setting["init"] else {"base": str(out / "base/model")})
 
 
 def interleaved(ranges: Sequence[Sequence[int]]) -> list[int]:
@@ -275,7 +296,7 @@ def sweep(model: Path, guidance: str, scenes: Sequence[int], out: Path) -> None:
     place = {"device": "cuda", "dtype": "bfloat16"} if torch.cuda.is_available() else {}
     scales = parse_scales(guidance)
     form = {"frames": 25, "fps": Fraction(12), "steps": BUNDLE["--steps"], "guidance": scales}
-    subject = Stages.load(model, None, **place, **form)
+    subject = Stages.load(model, None, apart=True, **place, **form)
     found = evaluate_scenes(scenes, lambda seeds: make_cases(seeds, Clip(), 1), subject, None, seeds=(0,))
     out.write_text(json.dumps([asdict(score) for score in found]))
 
@@ -362,27 +383,30 @@ class Run:
         self.keep(f"{name}/model/transformer", f"{name}/model/train.json", f"{name}/log.jsonl", f"{name}/sheets")
 
     def all(self) -> None:
-        plan = self.plan
-        for kind in KINDS:
-            if not self.has(f"{kind}.json"):
-                self.own(f"draw-{kind}", "draw", kind, self.json(getattr(plan, kind)), self.seconds(kind), plan.workers)
-        self.together(
-            lambda: self.encode("films"),
-            lambda: self.own("clips", "clips", max(1, plan.workers // 2), self.json(plan.words)),
-        )
-        self.encode("labels")
+        self.draw("films")
+        self.together(lambda: self.encode("films"), self.clips)
         watching = threading.Event()
         exporter = threading.Thread(target=self.keep_exporting, args=(watching,))
         exporter.start()
-        if not json.loads((self.out / "setting.json").read_text())["init"] and not self.has("base/model"):
-            options = {"data": self.data("films"), "cache": self.out / "cache-films", "out": self.out / "base"}
-            self.train("base", "toybox-base", options, [], 0, self.now + (plan.motion_until - self.now) / 5)
-        self.together(self.motion, self.second)
+        if not self.init:
+            own = own_options(self.out, "films", "base", self.data("films"))
+            self.train("base", "base", own, self.plan.base, 0, self.plan.base_until)
+        self.together(self.first, self.second)
         watching.set()
         exporter.join()
-        if self.has("motion/model") and self.has("video/model"):
+        if self.stage_one.exists() and self.has("video/model"):
             self.bundle_and_judge()
         self.say("all done")
+
+    def clips(self) -> None:
+        if self.plan.words is not None:
+            self.own("clips", "clips", max(1, self.plan.workers // 2), self.json(self.plan.words))
+
+    def draw(self, kind: str) -> None:
+        if not self.has(f"{kind}.json"):
+            self.own(
+                f"draw-{kind}", "draw", kind, self.json(getattr(self.plan, kind)), self.seconds(kind), self.plan.workers
+            )
 
     def encode(self, kind: str) -> None:
         world = self.plan.encoders * max(1, self.gpus)
@@ -397,20 +421,37 @@ class Run:
             )
         )
 
-    def motion(self) -> None:
-        own = own_options(self.out, "labels", self.data("labels"))
-        self.train("motion", "toybox-motion", own, self.plan.motion, 0, self.plan.motion_until)
+    def first(self) -> None:
+        """Stage 1; scenes of its own are drawn while stage 2 learns already."""
+        if self.init and not self.plan.labels:
+            return
+        kind = "labels" if self.plan.labels else "films"
+        if self.plan.labels:
+            self.draw("labels")
+            self.encode("labels")
+        own = own_options(self.out, kind, "motion", self.data(kind))
+        self.train("motion", "motion", own, self.plan.motion, 0, self.plan.motion_until)
         self.keep_stage("motion")
+        if self.plan.leaky and not self.has("leaky/model"):
+            self.leaky(own)
+
+    def leaky(self, own: dict[str, str]) -> None:
+        """Stage 1 once more, for as many steps, on a noise schedule that leaves some of the signal at its end."""
+        base = self.out / "base-leaky"
+        shutil.rmtree(base, ignore_errors=True)
+        shutil.copytree(self.out / "base/model", base)
+        path = base / "scheduler/scheduler_config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "rescale_betas_zero_snr": False}))
+        steps = json.loads((self.out / "motion/model/train.json").read_text())["step"]
+        more = [*self.plan.motion, "--steps", str(steps)]
+        self.train("leaky", "motion", {**own, "base": str(base)}, more, 0, None)
+        self.keep_stage("leaky")
 
     def second(self) -> None:
         """What shares the second GPU: a segmenter does not fill one."""
-        own = own_options(self.out, "films", self.data("films"))
-        words = {"clips": words_source(self.data("films")), "cache": self.out / "clips"}
-        setting = json.loads((self.out / "setting.json").read_text())
-        words |= {"encoder": setting["init"]} if setting["init"] else {}
+        own = own_options(self.out, "films", "video", self.data("films"))
         self.together(
-            lambda: self.train("video", "toybox-video", own, self.plan.video, 1, self.plan.video_until),
-            lambda: self.train("words", "toybox-words", words, self.plan.words, 1, self.plan.words_until),
+            lambda: self.train("video", "video", own, self.plan.video, 1, self.plan.video_until), self.learn_words
         )
         self.keep_stage("video")
         self.keep("words")
@@ -419,20 +460,31 @@ class Run:
             if left > 20:
                 self.call(f"bench-{name}", [str(word).replace("OUT", str(self.export)) for word in command], 1, left)
 
-    def train(self, name: str, preset: str, own: dict[str, Any], more: Sequence[str], gpu: int, until: float) -> None:
-        if self.has(f"{name}/model") or self.has(f"{name}/segmenter"):
+    def learn_words(self) -> None:
+        if self.plan.words is None or self.has("words/segmenter"):
             return
-        minutes = max(0.2, (until - self.now) / 60)
-        options = {"out": self.out / name, "minutes": f"{minutes:.2f}", **own}
-        if preset != "toybox-words":
-            options = {"steps": 1_000_000, "sheet-every": 1_000_000, **options}
-        words = [word for key, value in options.items() for word in (f"--{key.replace('_', '-')}", value)]
-        self.call(name, [*COMMAND, "train", preset, *words, *more], gpu)
+        options = {"clips": words_source(self.data("films")), "cache": self.out / "clips", "encoder": self.words}
+        options |= {"out": self.out / "words", "minutes": self.minutes(self.plan.words_until)}
+        self.call("words", [*COMMAND, "train", "toybox-words", *as_words(options), *self.plan.words], 1)
+
+    def train(
+        self, name: str, stage: str, own: dict[str, Any], more: Sequence[str], gpu: int, until: float | None
+    ) -> None:
+        """until: when it ends; None: after the steps that `more` says."""
+        if self.has(f"{name}/model"):
+            return
+        options = {"out": self.out / name, "steps": 1_000_000, "sheet-every": 1_000_000, **own}
+        options |= {} if until is None else {"minutes": self.minutes(until)}
+        preset = PRESETS[setting_of(self.out)["backbone"]] + stage
+        self.call(name, [*COMMAND, "train", preset, *as_words(options), *more], gpu)
+
+    def minutes(self, until: float) -> str:
+        return f"{max(0.2, (until - self.now) / 60):.2f}"
 
     def keep_exporting(self, done: threading.Event) -> None:
         """The newest weights of the stages while they learn."""
         while not done.wait(20):
-            for name in ("motion", "video"):
+            for name in ("base", "motion", "leaky", "video"):
                 try:
                     self.keep_stage(name)
                 except OSError as error:  # it was being replaced at that moment
@@ -441,20 +493,27 @@ class Run:
     def bundle_and_judge(self) -> None:
         best = self.sweep()
         shutil.rmtree(self.out / "bundle", ignore_errors=True)
-        stages = ("--motion", self.out / "motion/model", "--video", self.out / "video/model", "--guidance", best)
-        habits = [word for pair in BUNDLE.items() for word in pair]
+        stages = ("--motion", self.stage_one, "--video", self.out / "video/model", "--guidance", best)
+        habits = [word for pair in BUNDLE.items() for word in pair] + ["--apart"]
+        habits += ["--vocabulary", self.plan.vocabulary] if self.plan.vocabulary else []
         self.call(
             "bundle",
-            [*COMMAND, "bundle", *stages, "--words", self.out / "words", *habits, "--out", self.out / "bundle"],
+            [*COMMAND, "bundle", *stages, "--words", self.segmenter, *habits, "--out", self.out / "bundle"],
         )
         self.keep("bundle/model.json", "bundle")
         for split, seeds in self.plan.splits:
             if self.plan.end - self.now > 30:
-                self.judge(split, seeds)
+                self.judge(f"scores-{split}", split, seeds, ["--model", self.out / "bundle"])
+        if self.has("leaky/model") and self.plan.splits and self.plan.end - self.now > 30:
+            split, seeds = self.plan.splits[0]
+            how = ["--steps", BUNDLE["--steps"], "--guidance", best, "--apart"]
+            self.judge(f"leaky-{split}", split, seeds, ["--motion", self.out / "leaky/model", *how])
 
     def sweep(self) -> str:
         from throughmask.evaluate.scores import SceneScore, Scores
 
+        if len(self.plan.guidances) == 1:
+            return self.plan.guidances[0]
         (self.out / "sweep").mkdir(exist_ok=True)
         number, parts = self.plan.sweep, 2
         scenes = [1_150_000 + k for k in range(number)] + [1_050_000 + k for k in range(number // 2)]
@@ -464,6 +523,7 @@ class Run:
                 lambda k=k, g=g, part=part: self.own(
                     f"sweep-{k}",
                     "sweep",
+                    self.stage_one,
                     g,
                     self.json(scenes[part::parts]),
                     f"{g}@{part}",
@@ -489,31 +549,35 @@ class Run:
             self.say(f"guidance {guidance}:", {name: round(value, 3) for name, value in means.items()}, len(found))
         return max(ranks, key=ranks.__getitem__)
 
-    def judge(self, split: str, seeds: str) -> None:
+    def judge(self, name: str, split: str, seeds: str, model: Sequence[object]) -> None:
         parts = self.plan.judges * max(1, self.gpus)
-        place = self.out / f"scores-{split}"
-        command = [
-            *COMMAND,
-            "evaluate",
-            split,
-            "--model",
-            self.out / "bundle",
-            "--out",
-            place,
-            "--seeds",
-            seeds,
-            "--workers",
-            1,
-        ]
+        command = [*COMMAND, "evaluate", split, *model, "--out", self.out / name, "--seeds", seeds, "--workers", 1]
         gl = (lambda k: ["--gl-device", k % self.gpus]) if self.gpus else (lambda k: [])
         limit = self.plan.end - self.now
         self.together(
             *(
-                lambda k=k: self.call(f"judge-{split}-{k}", [*command, "--part", f"{k}/{parts}", *gl(k)], k, limit)
+                lambda k=k: self.call(f"judge-{name}-{k}", [*command, "--part", f"{k}/{parts}", *gl(k)], k, limit)
                 for k in range(parts)
             )
         )
-        self.keep(f"scores-{split}/results.jsonl")
+        self.keep(f"{name}/results.jsonl")
+
+    @property
+    def init(self) -> str:
+        return str(setting_of(self.out)["init"])
+
+    @property
+    def words(self) -> str:
+        """Whose text encoder, and where none is learnt whose segmenter, is used."""
+        return str(setting_of(self.out)["words"])
+
+    @property
+    def segmenter(self) -> Path:
+        return Path(self.words) if self.plan.words is None else self.out / "words"
+
+    @property
+    def stage_one(self) -> Path:
+        return Path(self.init) / "motion" if self.init and not self.plan.labels else self.out / "motion/model"
 
     def data(self, kind: str) -> str:
         data: str = json.loads((self.out / f"{kind}.json").read_text())
@@ -527,6 +591,10 @@ class Run:
         return json.dumps(value)
 
 
+def as_words(options: dict[str, Any]) -> list[object]:
+    return [word for key, value in options.items() for word in (f"--{key.replace('_', '-')}", value)]
+
+
 def step(out: Path, words: Sequence[str]) -> None:
     """One step, in a process of its own."""
     match words:
@@ -536,14 +604,18 @@ def step(out: Path, words: Sequence[str]) -> None:
             encode(out, kind, int(rank), int(world), int(gpu))
         case ["clips", workers, more]:
             clips(out, int(workers), json.loads(more))
-        case ["sweep", guidance, scenes, name]:
-            sweep(out / "motion/model", guidance, json.loads(scenes), out / "sweep" / f"{name}.json")
+        case ["sweep", model, guidance, scenes, name]:
+            sweep(Path(model), guidance, json.loads(scenes), out / "sweep" / f"{name}.json")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--init", default="", help="a bundle whose stages and words are gone on from")
+    parser.add_argument("--init", default="", help="a bundle whose stages are gone on from")
+    parser.add_argument(
+        "--words", default="", help="whose text encoder is used: by default --init's or the bundled one"
+    )
+    parser.add_argument("--backbone", choices=PRESETS, default="wan")
     parser.add_argument("--plan", type=Path, help="fields of the plan, as JSON")
     parser.add_argument("--print-plan", action="store_true")
     parser.add_argument("--tiny", action="store_true")
@@ -555,12 +627,16 @@ def main() -> None:
         return
     import torch
 
+    from throughmask.stages.bundle import DEFAULT_MODEL, find_model
+
     plan = replace(TINY if args.tiny else Plan(), **(json.loads(args.plan.read_text()) if args.plan else {}))
     if args.print_plan:
         print(json.dumps(asdict(plan), indent=1))
         return
     run = Run(out, plan, torch.cuda.device_count())
-    (out / "setting.json").write_text(json.dumps({"init": args.init, "tiny": args.tiny}))
+    words = args.words or args.init or str(find_model(DEFAULT_MODEL))
+    setting = {"init": args.init, "words": words, "backbone": args.backbone, "tiny": args.tiny}
+    (out / "setting.json").write_text(json.dumps(setting))
     run.say("begins with", json.dumps(asdict(plan)))
     run.all()
 

@@ -10,6 +10,7 @@ from throughmask.nn import attention_runs
 from throughmask.nn.attention import (
     CROSS_BACKENDS,
     SELF_BACKENDS,
+    CrossMask,
     choose_self_backend,
     dense_cross_attention,
     dense_self_attention,
@@ -132,6 +133,18 @@ def test_cross_attention_equals_its_definition(backend, padded, device):
     for a, b in zip(got, expected, strict=True):
         torch.testing.assert_close(a.double(), b, **_tolerance(dtype))
     assert not got[0].transpose(1, 2)[~sees.any(-1)].any()  # exactly 0
+
+
+def test_layers_share_one_mask():
+    """Made once, it is what each call would make: also where S does not divide by 8, and where a token sees nothing."""
+    q, k, v = _tensors((B, A, N, E), *[(B, A, 3, 5, E)] * 2)
+    sees = torch.rand(B, N, 3, generator=torch.Generator().manual_seed(1)) < 0.3
+    key_mask = (torch.arange(5) < torch.tensor([5, 3, 1])[:, None]).expand(B, 3, 5)
+    mask = CrossMask.of(sees, key_mask, 5, q.dtype)
+    assert (mask.attn_mask.shape, mask.seen.shape) == ((B, 1, N, 15), (B, 1, N, 1))
+    assert torch.equal((mask.attn_mask == 0) & mask.seen, (sees[..., None] & key_mask[:, None]).flatten(2)[:, None])
+    shared = region_cross_attention(q, k, v, sees, key_mask=key_mask, mask=mask)
+    torch.testing.assert_close(shared, region_cross_attention(q, k, v, sees, key_mask=key_mask), rtol=0, atol=1e-12)
 
 
 def test_cross_attention_over_one_prompt_is_ordinary_attention_over_its_words():

@@ -40,7 +40,7 @@ def inputs(batch=2, height=32, width=48):
 
 
 def test_the_size_of_the_bundled_one():
-    assert 1.4e6 < sum(p.numel() for p in PhraseSegmenter().parameters()) < 1.5e6  # 46 MB are for five networks
+    assert sum(p.numel() for p in PhraseSegmenter().parameters()) < 1.85e6  # 46 MB are for five networks
 
 
 @torch.no_grad()

@@ -77,8 +77,8 @@ def tiny_picture_model() -> Sam2Model:
     return Sam2Model(config).eval()
 
 
-def tiny_video_model() -> Sam2VideoModel:
-    """It remembers 4 frames."""
+def tiny_video_model(**options: bool) -> Sam2VideoModel:
+    """It remembers 4 frames. options: of its configuration."""
     torch.manual_seed(2)
     config = Sam2VideoConfig(
         vision_config=_vision(),
@@ -97,8 +97,24 @@ def tiny_video_model() -> Sam2VideoModel:
         memory_fuser_num_layers=1,
         num_maskmem=3,
         max_object_pointers_in_encoder=4,
+        **options,
     )
     return Sam2VideoModel(config).eval()
+
+
+def trained_video_model(newer: bool) -> Sam2VideoModel:
+    """One that heeds what it remembers, none of whose weights are 0. newer: with what only SAM 2.1 has."""
+    model = tiny_video_model(
+        enable_temporal_pos_encoding_for_object_pointers=newer, enable_occlusion_spatial_embedding=newer
+    )
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, values in model.named_parameters():
+            if not values.any():
+                values.normal_(std=0.02)
+            if values.dim() > 1 and name.startswith(("memory", "object_pointer", "temporal")):
+                values.mul_(5)
+    return model
 
 
 def _vision() -> Sam2VisionConfig:

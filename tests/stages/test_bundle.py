@@ -46,6 +46,16 @@ def test_a_tokenizer_that_was_used_is_the_same(folders, tmp_path):
     assert not [path for path in (tmp_path / "toys").rglob("*.json") if str(tmp_path.parent) in path.read_text()]
 
 
+def test_a_bundle_takes_a_stage_of_another_bundle(folders, tmp_path):
+    make_bundle(tmp_path / "toys", folders["motion"], folders["paper"])
+    make_bundle(tmp_path / "newer", tmp_path / "toys" / "motion", folders["paper"])
+    first, second = (
+        {path.relative_to(root): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+        for root in (tmp_path / "toys", tmp_path / "newer")
+    )
+    assert first == second
+
+
 def test_a_bundle_forgets_where_its_stages_were_made(folders, tmp_path):
     trained = tmp_path / "trained"
     shutil.copytree(folders["motion"], trained)

@@ -28,7 +28,7 @@ from throughmask.train.words import (
     train_tokenizer,
     train_words,
 )
-from throughmask.train.words_batches import WordBatches, roughen, shrunk
+from throughmask.train.words_batches import WordBatches, bend, roughen, shrunk
 from throughmask.train.words_head import IGNORE, SLOTS, ToyHead, head_loss, name_targets, targets_of
 from throughmask.train.words_score import overlaps, score_head
 from throughmask.train.words_texts import (
@@ -270,7 +270,7 @@ def clips_of(stories, size=64, frames=3):
 
 
 def test_a_batchs_masks_are_of_the_toys_that_its_phrases_name(stories, tokenizer):
-    config = WordsConfig(batch=8, phrases=3, texts=4, typos=0.0, half=0.0, absent=0.2, prior=0.5)
+    config = WordsConfig(batch=8, phrases=3, texts=4, typos=0.0, half=0.0, bend=0.0, absent=0.2, prior=0.5)
     clips = clips_of(stories)
     data = WordBatches(clips, stories, tokenizer, config, torch.device("cpu"), 0)
     seen = {"empty": 0, "mirrored": 0, "prior": 0}
@@ -298,6 +298,24 @@ def test_a_batchs_masks_are_of_the_toys_that_its_phrases_name(stories, tokenizer
             assert (prior_ids.flatten()[m] == 255) == (not batch.prior[m].any())
             seen["prior"] += int(batch.prior[m].any())
     assert min(seen.values()) > 3
+
+
+def test_bent_pictures_take_their_masks_along():
+    """Discs that are their own masks: bent, some blurred, and still each under its mask; others are as they were."""
+    y, x = torch.meshgrid(torch.arange(128.0), torch.arange(128.0), indexing="ij")
+    discs = [((y - cy) ** 2 + (x - cx) ** 2 < 400).float()[None] for cy, cx in ((40, 40), (80, 90))] * 32
+    masks = torch.stack(discs)
+    pixels = masks.unflatten(0, (32, 2)).sum(1).expand(-1, 3, -1, -1)
+    bent, moved = bend(pixels, masks, 0.5, torch.Generator().manual_seed(0))
+    assert (bent.shape, moved.shape) == (pixels.shape, masks.shape)
+    assert set(moved.unique().tolist()) == {0.0, 1.0}
+    changed = (bent - pixels).abs().amax((1, 2, 3)) > 1e-3
+    assert 8 < changed.sum() < 24
+    assert torch.equal(moved[~changed.repeat_interleave(2)], masks[~changed.repeat_interleave(2)])
+    assert ((moved != masks).float().mean((1, 2, 3)) > 0.005).sum() > 8
+    both = moved.unflatten(0, (32, 2)).sum(1)[:, 0]
+    same = ((bent[:, 0] > 0.5) == (both > 0)).float().mean((1, 2))
+    assert same.min() > 0.99  # picture and mask went the same way
 
 
 def test_mirrored_texts_tell_the_mirrored_way(stories, tokenizer):
@@ -442,6 +460,12 @@ def test_a_tiny_run_learns_and_leaves_what_loads_with_its_scores(tmp_path):
         assert torch.equal(kept.encoder.state_dict()[name], value), name
     assert kept.tokenizer("a red bal").input_ids == text.tokenizer("a red bal").input_ids
     assert not torch.equal(other.stem.weight, segmenter.stem.weight)
+    on = replace(config, init=config.out, out=str(tmp_path / "on"), steps=1, lr=1e-9, evaluate=0)
+    train_words(on, lines.append)
+    text_on, segmenter_on = load_words(on.out)
+    for net, gone_on in ((text.encoder, text_on.encoder), (segmenter, segmenter_on)):
+        for name, value in net.state_dict().items():
+            assert torch.allclose(gone_on.state_dict()[name], value, atol=1e-5), name
 
 
 @torch.no_grad()

@@ -33,6 +33,7 @@ from torch import Tensor
 from transformers import CLIPTextModel
 
 from ..errors import InvalidValueError
+from ..nn.attention import CrossMask
 from ..nn.grid import TokenGrid
 from ..nn.guidance import Condition
 from ..nn.layers import RegionCrossAttention, RegionSelfAttention
@@ -57,19 +58,27 @@ ZERO_SNR = {
 
 
 class Level(NamedTuple):
-    """Labels of one resolution, B N or, frame by frame, B·F n, and their plan."""
+    """Labels B N of one resolution, their plan, and the plan of each frame on its own (B·F n)."""
 
     label: Tensor
     plan: SortPlan
+    frames: SortPlan | None = None
+
+    @classmethod
+    def of(cls, label_BN: Tensor, num_frames: int) -> Level:
+        return cls(label_BN, SortPlan.of(label_BN), SortPlan.of(_by_frame(label_BN, num_frames)))
 
 
 class Masked(NamedTuple):
-    """What the masked blocks of one resolution get beside the base's inputs; local B L S D, sees B N L."""
+    """What the masked blocks of one resolution get beside the base's inputs, made once for them; local B L S D, sees
+    B N L. label: B N or, frame by frame, B·F n."""
 
-    level: Level
+    label: Tensor
+    plan: SortPlan
     local: Tensor
     sees: Tensor
     key_mask: Tensor | None
+    mask: CrossMask
 
 
 class MaskedSpatialBlock(BasicTransformerBlock):
@@ -94,13 +103,15 @@ class MaskedSpatialBlock(BasicTransformerBlock):
         """hidden_states: M n D, every frame a picture, M = B·F. cross_attention_kwargs: `masked`, in an argument, for
         with checkpointing an ambient mask gives wrong gradients."""
         assert cross_attention_kwargs is not None
-        (label, plan), local_BLSD, sees_BNL, key_mask = cross_attention_kwargs["masked"]
-        h_MnD = hidden_states
+        label, plan, local_BLSD, sees_BNL, key_mask, mask = cross_attention_kwargs["masked"]
+        # Transformer2DModel hands over a view whose channels are far apart, and sums keep its layout: without this copy
+        # each norm, sum and reshape below would move all tokens across memory anew.
+        h_MnD = hidden_states.contiguous()
         h_MnD = h_MnD + self.attn1(self.norm1(h_MnD))
         h_MnD = h_MnD + self.masked_self(h_MnD.reshape(*label.shape, -1), label, plan).reshape(h_MnD.shape)
         h_MnD = h_MnD + self.attn2(self.norm2(h_MnD), encoder_hidden_states)
         h_BND = h_MnD.reshape(*sees_BNL.shape[:2], -1)
-        h_MnD = h_MnD + self.masked_cross(h_BND, local_BLSD, sees_BNL, key_mask).reshape(h_MnD.shape)
+        h_MnD = h_MnD + self.masked_cross(h_BND, local_BLSD, sees_BNL, key_mask, mask).reshape(h_MnD.shape)
         return h_MnD + self.ff(self.norm3(h_MnD))
 
 
@@ -286,19 +297,22 @@ class MaskedUNetMotionModel(UNetMotionModel):
         F, Y, X = size
         B, N = len(text_MSD) // F, F * Y * X
         if levels is None:
-            label, plan = torch.zeros(B, N, dtype=torch.long, device=text_MSD.device), None
+            label, plan, frames = torch.zeros(B, N, dtype=torch.long, device=text_MSD.device), None, None
         else:
-            label, plan = levels[level]
+            label, plan, frames = levels[level]
         if self.config.per_frame:
-            label, plan = label.view(B * F, Y * X), None
+            label, plan = _by_frame(label, F), frames
         plan = SortPlan.of(label) if plan is None else plan.with_runs_on_cpu()
         if local_BLSD is None or sees_BNL is None:
-            nobody = torch.ones(B, N, 1, dtype=torch.bool, device=text_MSD.device)
-            return Masked(Level(label, plan), text_MSD[::F, None], nobody, None)
-        # A coarse token's patch meets a box where one of its fine tokens' does.
-        side = 2**level
-        fine = sees_BNL.view(B, F, Y, side, X, side, -1)
-        return Masked(Level(label, plan), local_BLSD, fine.any(5).any(3).flatten(1, 3), key_mask_BLS)
+            local, key_mask = text_MSD[::F, None], None
+            sees = torch.ones(B, N, 1, dtype=torch.bool, device=text_MSD.device)
+        else:
+            # A coarse token's patch meets a box where one of its fine tokens' does.
+            side = 2**level
+            fine = sees_BNL.view(B, F, Y, side, X, side, -1)
+            local, key_mask, sees = local_BLSD, key_mask_BLS, fine.any((3, 5)).flatten(1, 3)
+        mask = CrossMask.of(sees, key_mask, local.shape[2], local.dtype)
+        return Masked(label, plan, local, sees, key_mask, mask)
 
 
 class UNetTextToVideoPipeline(DiffusionPipeline):
@@ -457,10 +471,11 @@ class AnimateDiffBackbone(AnimateDiffLayout):
         )
 
     def plan(self, label: Tensor, size: tuple[int, int, int]) -> tuple[Level, ...]:
-        """The labels of every resolution, pooled from the finest by the rule that made them, and their plans."""
+        """The labels of every resolution, pooled from the finest by the rule that made them, and their plans. Both
+        kinds of plan: a denoiser that made its own would wait for the device in every step."""
         F, Y, X = size
         fine = label.unflatten(1, (F, Y, X))
-        levels = [Level(label, SortPlan.of(label))]
+        levels = [Level.of(label, F)]
         for side in (2**level for level in range(1, LEVELS)):
             if Y % side or X % side:
                 break
@@ -468,7 +483,7 @@ class AnimateDiffBackbone(AnimateDiffLayout):
             coarse, _ = token_regions(fine.clamp(min=0), grid, int(label.max().clamp(min=0)))
             nobody = (fine < 0).unflatten(3, (-1, side)).unflatten(2, (-1, side)).all(5).all(3).flatten(1)
             coarse = torch.where(nobody, -1, coarse)
-            levels.append(Level(coarse, SortPlan.of(coarse)))
+            levels.append(Level.of(coarse, F))
         return tuple(levels)
 
     def denoise(self, denoiser: Any, latents: Tensor, time: Tensor, condition: Condition, plan: Any) -> Tensor:
@@ -489,6 +504,11 @@ class AnimateDiffBackbone(AnimateDiffLayout):
             return_dict=False,
         )[0]
         return prediction
+
+
+def _by_frame(label_BN: Tensor, num_frames: int) -> Tensor:
+    """Every frame a sample of its own: B·F n."""
+    return label_BN.unflatten(1, (num_frames, -1)).flatten(0, 1)
 
 
 def _unet(

@@ -104,7 +104,7 @@ class _Bench:
 
     def video(self, video: Video) -> Tally:
         """Of a video that should follow the true masks."""
-        return {**self.adherence(video, self.case.trajectory), **psnr_tally(self.case.video, video)}
+        return self._guided(video, self.track(video)) | psnr_tally(self.case.video, video)
 
     def whole(self, take: Take) -> Tally:
         """Of a video from the subject's own masks, or from none."""
@@ -123,6 +123,12 @@ class _Bench:
         if found is not None:
             tally["followed"] = iou_tally(asked, found)["iou"]
         return tally
+
+    def _guided(self, video: Video, found: MaskTrajectory | None) -> Tally:
+        """What the toys of a video do, and how far it obeys the true masks; `followed` is their IoU."""
+        deeds = self.motion(found) if found is not None else {}
+        deeds = {measure: tally for measure, tally in deeds.items() if measure not in ("iou", "iou_small")}
+        return deeds | self.adherence(video, self.case.trajectory, found)
 
     def track(self, video: Video) -> MaskTrajectory | None:
         return self.tracker(video, self.case.sample.scene) if self.tracker is not None else None
@@ -150,7 +156,7 @@ class _Bench:
         found, made = self.track(video), {}
         nearness = psnr_tally(self.case.video, video) if row != "truth" else {}
         if "video" in modes:
-            made["video"] = {**self.adherence(video, self.case.trajectory, found), **nearness}
+            made["video"] = self._guided(video, found) | nearness
         if "whole" in modes and row != "vae":
             made["whole"] = {**(self.motion(found) if found is not None else {}), **nearness}
         return made

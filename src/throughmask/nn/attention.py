@@ -7,6 +7,7 @@ be NaN; Fig. 3 shows that only the residual passes there).
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -36,6 +37,33 @@ def _dense(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     sees_something = mask.any(-1, keepdim=True)
     weights = torch.softmax(scores.masked_fill(~(mask | ~sees_something), -math.inf), -1)
     return torch.where(sees_something, weights, 0) @ v
+
+
+class CrossMask(NamedTuple):
+    """Which keys each token sees, as SDPA takes it; it travels as an argument, as a SortPlan does.
+
+    attn_mask: B 1 N L·S, booleans or what is added to scores; rows of tokens that see no key let them see everything:
+    kernels disagree about empty rows (0, NaN, an average). seen: bool B 1 N 1, False for those tokens, whose result is
+    then erased. Their gradient is zero from there on, so nothing leaks into keys and values.
+    """
+
+    attn_mask: Tensor
+    seen: Tensor
+
+    @classmethod
+    def of(
+        cls, sees_BNL: Tensor, key_mask_BLS: Tensor | None, num_words: int, dtype: torch.dtype | None = None
+    ) -> CrossMask:
+        """num_words: S. dtype: of the queries, for a mask that is added: several layers share it, where each would
+        make one of its own from booleans."""
+        mask = _cross_mask(sees_BNL, key_mask_BLS, num_words)
+        seen = mask.any(-1, keepdim=True)
+        if dtype is None:
+            return cls(mask | ~seen, seen)
+        K = mask.shape[-1]
+        # Kernels read rows that begin at multiples of 8 numbers; SDPA would copy others into such in every layer.
+        rows = mask.new_zeros(*mask.shape[:-1], K + -K % 8, dtype=dtype)
+        return cls(rows[..., :K].masked_fill_(seen & ~mask, -math.inf), seen)
 
 
 SELF_BACKENDS = ("cudnn", "varlen", "runs", "flex", "dense")
@@ -93,11 +121,13 @@ def region_cross_attention(
     sees_BNL: Tensor,
     *,
     key_mask: Tensor | None = None,
+    mask: CrossMask | None = None,
     backend: str | None = None,
 ) -> Tensor:
     """Masked cross-attention (Eq. 1-2): q of B A N E sees the S tokens of each local prompt l where sees_BNL is True.
 
-    k, v: B A L S E. key_mask: boolean B L S, False on padding. A token that sees no key yields exactly 0.
+    k, v: B A L S E. key_mask: boolean B L S, False on padding. mask: `CrossMask.of(sees_BNL, key_mask, S, dtype)`, made
+    here when not given; layers can share one. A token that sees no key yields exactly 0.
 
     Raises InvalidValueError for shapes that do not fit.
     """
@@ -117,14 +147,9 @@ def region_cross_attention(
         return torch.zeros_like(q_BANE)
     if backend == "dense":
         return dense_cross_attention(q_BANE, k_BALSE, v_BALSE, sees_BNL, key_mask)
-    mask_B1NK = _cross_mask(sees_BNL, key_mask, S)
-    sees_something = mask_B1NK.any(-1, keepdim=True)
-    # Kernels disagree about rows without a key (0, NaN, an average): let such a row see everything, then erase it. Its
-    # gradient is zero from there on, so nothing leaks into k and v.
-    out = F.scaled_dot_product_attention(
-        q_BANE, k_BALSE.flatten(2, 3), v_BALSE.flatten(2, 3), attn_mask=mask_B1NK | ~sees_something
-    )
-    return torch.where(sees_something, out, 0)
+    attn_mask, seen = mask or CrossMask.of(sees_BNL, key_mask, S)
+    out = F.scaled_dot_product_attention(q_BANE, k_BALSE.flatten(2, 3), v_BALSE.flatten(2, 3), attn_mask=attn_mask)
+    return torch.where(seen, out, 0)
 
 
 def choose_self_backend(q_BANE: Tensor) -> str:
@@ -161,6 +186,7 @@ def _cross_mask(sees_BNL: Tensor, key_mask_BLS: Tensor | None, S: int) -> Tensor
 __all__ = [
     "CROSS_BACKENDS",
     "SELF_BACKENDS",
+    "CrossMask",
     "attention_runs",
     "choose_self_backend",
     "dense_cross_attention",

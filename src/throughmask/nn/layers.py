@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .attention import region_cross_attention, region_self_attention
+from .attention import CrossMask, region_cross_attention, region_self_attention
 from .plan import SortPlan
 
 Rotary = tuple[Tensor, Tensor]
@@ -98,9 +98,11 @@ class RegionCrossAttention(nn.Module):
         text_BLSD: Tensor,
         sees_BNL: Tensor,
         key_mask_BLS: Tensor | None = None,
+        mask: CrossMask | None = None,
         backend: str | None = None,
     ) -> Tensor:
-        """What the layer adds to h. text_BLSD: the encoded local prompts; key_mask_BLS: False on their padding."""
+        """What the layer adds to h. text_BLSD: the encoded local prompts; key_mask_BLS: False on their padding. mask:
+        of sees_BNL and key_mask_BLS, if made once for all layers."""
         q_BNAE = self.norm_q(self.to_q(self.norm(h_BND))).unflatten(2, (self.num_heads, -1))
         k_BLSAE = self.norm_k(self.to_k(text_BLSD)).unflatten(3, (self.num_heads, -1))
         v_BLSAE = self.to_v(text_BLSD).unflatten(3, (self.num_heads, -1))
@@ -110,6 +112,7 @@ class RegionCrossAttention(nn.Module):
             v_BLSAE.permute(0, 3, 1, 2, 4),
             sees_BNL,
             key_mask=key_mask_BLS,
+            mask=mask,
             backend=backend,
         )
         out_BND: Tensor = self.to_out(out_BANE.transpose(1, 2).flatten(2))

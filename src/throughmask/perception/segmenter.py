@@ -52,7 +52,7 @@ class PhraseSegmenter(ModelMixin, ConfigMixin):
     def __init__(
         self,
         text_dim: int = 192,
-        widths: tuple[int, ...] = (24, 40, 72, 112),
+        widths: tuple[int, ...] = (24, 40, 80, 128),
         num_blocks: int = 3,
         num_heads: int = 4,
     ) -> None:

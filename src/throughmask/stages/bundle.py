@@ -16,7 +16,7 @@ from typing import Any
 from ..errors import SampleError
 from ..files import new_folder
 from ..nn.scales import Scales
-from .checkpoint import BUNDLE, DEFAULT_GUIDANCE, DEFAULT_STEPS, STAGES, StageInfo
+from .checkpoint import BUNDLE, DEFAULT_GUIDANCE, DEFAULT_STEPS, STAGES, StageInfo, component_folder
 
 DEFAULT_MODEL = "toybox"
 BUNDLED = (DEFAULT_MODEL,)
@@ -145,14 +145,14 @@ def make_bundle(
     infos = {stage: StageInfo.read(folder, stage) for stage, folder in folders.items()}
     shared = [name for name in infos["motion"].layout.components if name not in ("transformer", "scheduler")]
     for name in shared:
-        one, two = (_content(folder / name) for folder in folders.values())
+        one, two = (_content(component_folder(folder, name)) for folder in folders.values())
         if one != two:
             changed = sorted(file for file in one.keys() | two.keys() if one.get(file) != two.get(file))
             fix = "train both stages on the same base"
             raise SampleError(f"the stages differ in their {name}", seen=", ".join(changed), fix=fix)
     with new_folder(out) as folder:
         for name in shared:
-            shutil.copytree(folders["motion"] / name, folder / name)
+            shutil.copytree(component_folder(folders["motion"], name), folder / name)
         for stage, source in folders.items():
             shutil.copytree(source, folder / stage, ignore=lambda _, names: set(names) & set(shared))
         if words is not None:

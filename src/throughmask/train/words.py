@@ -45,12 +45,14 @@ HeldOut = dict[str, tuple[Clips, Sequence[Story]]]
 class WordsConfig:
     """clips: toybox:A..B, kept in cache with the stories of the same seeds in so many phrasings. encoder: a folder of
     an earlier run, whose tokenizer and text encoder stay as they are, so that stages trained on them stay valid; empty
-    for new ones, of `vocabulary`, `width` and `layers`. minutes, steps: it stops at whichever comes first. batch:
+    for new ones, of `vocabulary`, `width` and `layers`. init: a folder of an earlier run whose networks are gone on
+    from, with a fresh optimiser. minutes, steps: it stops at whichever comes first. batch:
     pictures, each with so many phrases; texts: for the head; on each process.
 
     prior: how often a phrase comes with a mask of another frame. absent: how often it names what is not there.
     typos: share of words misspelt. flip: half of all pictures and their words are mirrored. half: share of steps at
-    half the size. shrink: clips are made smaller by this factor. evaluate: held-out scenes that are scored, 0 for none.
+    half the size. bend: share of pictures whose toys are bent and blurred, as in a generated video. shrink: clips are
+    made smaller by this factor. evaluate: held-out scenes that are scored, 0 for none.
     dtype: float32 or bfloat16 (autocast).
     """
 
@@ -58,6 +60,7 @@ class WordsConfig:
     clips: str = "toybox:0..1999"
     cache: str = "out/toybox-words-clips"
     encoder: str = ""
+    init: str = ""
     steps: int = 20_000
     minutes: float = 12.0
     batch: int = 32
@@ -72,6 +75,7 @@ class WordsConfig:
     typos: float = 0.1
     flip: bool = True
     half: float = 0.25
+    bend: float = 0.4
     shrink: int = 1
     vocabulary: int = 1024
     width: int = 192
@@ -87,7 +91,7 @@ class WordsConfig:
         for name in ("steps", "batch", "phrases", "texts", "phrasings", "shrink", "width", "layers", "workers"):
             if getattr(self, name) < 1:
                 raise InvalidValueError(f"{name} must be at least 1", seen=getattr(self, name))
-        for name in ("prior", "absent", "typos", "half", "ema"):
+        for name in ("prior", "absent", "typos", "half", "bend", "ema"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InvalidValueError(f"{name} is from 0 to 1", seen=getattr(self, name))
         for name in ("minutes", "lr"):
@@ -128,9 +132,8 @@ def train_words(config: WordsConfig, say: Say = print) -> dict[str, Any]:
     say = say if processes.rank == 0 else (lambda text: None)
     clips, stories, held_out = _scenes(config, processes)
     torch.manual_seed(config.seed)  # the same start on every process
-    tokenizer, encoder = _text_parts(config, stories)
-    width = encoder.config.d_model
-    learn = Learn(encoder, PhraseSegmenter(text_dim=width), ToyHead(text_dim=width)).to(device)
+    tokenizer, learn = _networks(config, stories)
+    learn = learn.to(device)
     say("  ".join(f"{name} {num_parameters(net) / 1e6:.2f} M" for name, net in learn.named_children()) + " parameters")
     average = Average(learn)
     model: nn.Module = learn
@@ -176,13 +179,20 @@ def train_words(config: WordsConfig, say: Say = print) -> dict[str, Any]:
     return result
 
 
-def _text_parts(config: WordsConfig, stories: Sequence[Story]) -> tuple[Any, Any]:
-    """Tokenizer and text encoder: those of an earlier run, not to be trained any more, or new ones."""
-    if config.encoder:
-        text = load_text(config.encoder)
-        return text.tokenizer, text.encoder.requires_grad_(False)
-    tokenizer = train_tokenizer(_texts(stories), config.vocabulary)
-    return tokenizer, new_text_encoder(tokenizer, config.width, config.layers)
+def _networks(config: WordsConfig, stories: Sequence[Story]) -> tuple[Any, Learn]:
+    """Tokenizer and networks: those of an earlier run, or new ones; `encoder`'s text encoder is not to be trained."""
+    if config.encoder or config.init:
+        text = load_text(config.encoder or config.init)
+        tokenizer, encoder = text.tokenizer, text.encoder.requires_grad_(not config.encoder)
+    else:
+        tokenizer = train_tokenizer(_texts(stories), config.vocabulary)
+        encoder = new_text_encoder(tokenizer, config.width, config.layers)
+    width = encoder.config.d_model
+    if not config.init:
+        return tokenizer, Learn(encoder, PhraseSegmenter(text_dim=width), ToyHead(text_dim=width))
+    _, segmenter = load_words(config.init)
+    head = ToyHead.from_pretrained(Path(config.init) / "head").float()
+    return tokenizer, Learn(encoder, segmenter.train(), head.train())
 
 
 def dice_loss(logits: Tensor, target: Tensor) -> Tensor:

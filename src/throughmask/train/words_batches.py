@@ -98,6 +98,7 @@ class WordBatches:
         if draw.half:  # toys of half the size
             pixels, target, prior = (F.avg_pool2d(x, 2) for x in (pixels, target, prior))
             target, prior = (target >= 0.5).float(), prior.round()
+        pixels, target = bend(pixels, target, self.config.bend, self.generator)
         pixels = jitter(pixels, self.generator) * 2 - 1
         phrases, texts, told = (self._to_device(part) for part in (draw.phrases, draw.texts, draw.told))
         return Batch(
@@ -233,6 +234,25 @@ def roughen(masks: Tensor, generator: torch.Generator) -> Tensor:
     moved = F.grid_sample(masks, grid, mode="nearest", align_corners=False)
     grown, shrunk_ = F.max_pool2d(moved, 5, 1, 2), -F.max_pool2d(-moved, 3, 1, 1)
     return torch.where(draw[3] < 0.2, grown, torch.where(draw[3] < 0.35, shrunk_, moved))
+
+
+def bend(pixels: Tensor, target: Tensor, share: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Pictures as a model makes them: outlines that wave by some pixels, and in half of them no fine detail.
+
+    B 3 H W in 0..1, and M 1 H W, as many masks for each picture. What a toy is called no longer shows in its outline
+    alone: the mask given beside the phrase must tell two toys of one colour apart. share: of the pictures.
+    """
+    B, H, W = len(pixels), *pixels.shape[-2:]
+    draw = torch.rand(3, B, 1, 1, 1, generator=generator, device=pixels.device)
+    waves = torch.randn(B, 2, 8, 8, generator=generator, device=pixels.device) * 0.05 * draw[0]
+    waves = F.interpolate(waves, (H, W), mode="bicubic", align_corners=False) * (draw[1] < share)
+    still = torch.eye(2, 3, device=pixels.device).expand(B, 2, 3)
+    grid = F.affine_grid(still, [B, 1, H, W], align_corners=False) + waves.permute(0, 2, 3, 1)
+    pixels = F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
+    coarse = F.interpolate(F.avg_pool2d(pixels, 4), (H, W), mode="bilinear", align_corners=False)
+    pixels = torch.where(draw[1] < share, torch.lerp(pixels, coarse, (2 * draw[2] - 1).clamp(min=0)), pixels)
+    grid = grid.repeat_interleave(len(target) // B, 0)
+    return pixels, F.grid_sample(target, grid, mode="nearest", padding_mode="border", align_corners=False)
 
 
 def jitter(pixels: Tensor, generator: torch.Generator) -> Tensor:

@@ -11,10 +11,12 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from ...errors import InvalidValueError, SampleError
 from ...hub import Say
 from ...types import Pixels
+from .device import on_device
 from .matching import Candidate, Corners, allot, split_place
 from .weights import GROUNDING_DINO as GROUNDING_DINO
 from .weights import THRESHOLD, enough_memory, find_model, load_whole, loading, silent
@@ -47,6 +49,17 @@ class Detector(Protocol):
     def detect(self, image: Pixels, phrases: Mapping[int, str]) -> Detections:
         """image: uint8 H W 3. phrases: of each object id, such as "red ball" or "left dog"."""
         ...
+
+
+class _Answer(NamedTuple):
+    """What the network says of a text. places: where each token begins and ends in it (tokens 2); of its queries, on
+    its device, how sure they are of each token (queries tokens), and their boxes (queries 4).
+    """
+
+    text: str
+    places: Tensor
+    logits: Tensor
+    boxes: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,9 +119,12 @@ class GroundingDino:
         nouns = {id: split_place(phrase)[0] for id, phrase in phrases.items()}
         candidates: dict[str, list[Candidate]] = {}
         best: dict[str, float] = {}
-        for noun in dict.fromkeys(nouns.values()):
-            with enough_memory("Grounding DINO", self.model.device):
-                candidates[noun], best[noun] = self._candidates(seen, noun, size)
+        with enough_memory("Grounding DINO", self.model.device):
+            seen = {name: on_device(value, self.model.device) for name, value in seen.items()}
+            # All are asked before the first answer is read, which a GPU would be idle after.
+            answers = {noun: self._ask(seen, noun) for noun in dict.fromkeys(nouns.values())}
+            for noun, answer in answers.items():
+                candidates[noun], best[noun] = self._candidates(answer, size)
         boxes = allot(phrases, candidates, size)
         missed = {
             id: f"{phrases[id]!r}: what fits it is another object"
@@ -120,21 +136,24 @@ class GroundingDino:
         return Detections({id: Detection(box, score) for id, (box, score, _) in boxes.items()}, missed)
 
     @torch.inference_mode()
-    def _candidates(self, seen: Any, noun: str, size: tuple[int, int]) -> tuple[list[Candidate], float]:
-        """Boxes above the thresholds, and the best score of any."""
+    def _ask(self, seen: Mapping[str, Tensor], noun: str) -> _Answer:
         text = noun.replace(".", " ").strip() + "."
         words = self.tokenizer(text, return_tensors="pt", return_offsets_mapping=True)
-        start, end = words.pop("offset_mapping")[0].T
-        device = self.model.device
-        output = self.model(**{name: value.to(device) for name, value in {**seen, **words}.items()})
-        probability = output.logits[0].float().sigmoid().cpu()[:, : len(start)]  # queries tokens
+        places = words.pop("offset_mapping")[0]
+        output = self.model(**seen, **{name: on_device(value, self.model.device) for name, value in words.items()})
+        return _Answer(text, places, output.logits[0], output.pred_boxes[0])
+
+    def _candidates(self, answer: _Answer, size: tuple[int, int]) -> tuple[list[Candidate], float]:
+        """Boxes above the thresholds, and the best score of any."""
+        text, (start, end) = answer.text, answer.places.T
+        probability = answer.logits.float().sigmoid().cpu()[:, : len(start)]  # queries tokens
         said = (end > start) & (end < len(text))  # not what stands for start and end, nor the full stop
         begin, stop = _head(text[:-1])
         score, _ = probability[:, said].max(1)
         sure, _ = probability[:, said & (start < stop) & (end > begin)].max(1)
         fit = probability[:, said].mean(1)
         height, width = size
-        x, y, w, h = output.pred_boxes[0].float().cpu().unbind(1)
+        x, y, w, h = answer.boxes.float().cpu().unbind(1)
         edges = torch.stack([x - w / 2, y - h / 2, x + w / 2, y + h / 2], 1).clamp(0, 1)
         boxes = edges * torch.tensor([width, height, width, height])
         whole = (boxes[:, 2:] - boxes[:, :2] >= 1).all(1)

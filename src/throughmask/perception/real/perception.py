@@ -69,7 +69,9 @@ class RealPerception:
             logging.set_verbosity(loud)
         picture.vision_encoder = video.vision_encoder  # nine tenths of the weights, once
         with enough_memory("SAM 2", device):
-            return cls(detector, Sam2(picture.to(device)), Sam2Tracker(video), segmenter, say=say)
+            # On a CPU a chunk takes as long as its frames one by one, and more memory.
+            tracker = Sam2Tracker(video, chunk=1) if device == "cpu" else Sam2Tracker(video)
+            return cls(detector, Sam2(picture.to(device)), tracker, segmenter, say=say)
 
     def make_ready(self) -> None:
         """Load the detector, if it is not there yet. Raises as `load` does."""

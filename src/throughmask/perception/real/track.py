@@ -1,17 +1,23 @@
-"""Masks through a video: SAM 2's memory through transformers' own class, frame by frame, forward and backward."""
+"""Masks through a video: SAM 2, whose memory goes from frame to frame, forward and backward."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from ...connected import Mask, lay
 from ...errors import InvalidValueError
 from ...types import MAX_OBJECTS, Labels, Pixels
-from .segment import Prompt, at_size, mask_values, pixel_values
+from .graphs import Graphs
+from .memory import Memory, Seen
+from .segment import Prompt, pixel_values, whole
 from .weights import enough_memory
 
 
@@ -24,13 +30,18 @@ class Seed(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Sam2Tracker:
-    """SAM 2 for videos. model: a Sam2VideoModel.
+    """SAM 2 for videos. model: a Sam2VideoModel, which stays where it is. chunk: how many frames its image encoder is
+    given at a time. graphs: whether what is computed again and again is replayed on a GPU of NVIDIA's (see graphs.py):
+    written for one, and not run on one yet.
 
-    Frames are fed to it one at a time, and what it will not look at again is dropped: it keeps the frame at hand, the
-    memory of the frames in which objects were shown, and that of the last `window` frames.
+    Memory does not grow with the video: at most a chunk of frames is there at a time, and what is remembered is the
+    frames in which objects were shown and the last `window` ones. On a GPU nothing is waited for but the masks of a
+    chunk before.
     """
 
     model: Any
+    chunk: int = 8
+    graphs: bool = False
 
     def track(self, frames: Pixels, seeds: Mapping[int, Seed]) -> Labels:
         """Labels uint8 T H W of a video (uint8 T H W 3): each seed's object under its id, smaller on top.
@@ -62,53 +73,68 @@ class Sam2Tracker:
         """How many frames, the present one included, SAM 2 remembers beside those in which objects were shown."""
         return int(max(self.model.config.max_object_pointers_in_encoder, self.model.config.num_maskmem))
 
+    @cached_property
+    def _graphs(self) -> Graphs:
+        """For as long as the tracker, so that the next video needs none of its own."""
+        return Graphs.on(self.model, self.graphs)
+
     def follow(
         self, frames: Pixels, seeds: Mapping[int, Seed], order: Sequence[int]
     ) -> Iterator[tuple[int, dict[int, Mask]]]:
         """Each frame's number with the masks (bool H W) of the objects shown so far, frames in the order given."""
-        size, side = (frames.shape[1], frames.shape[2]), self.model.config.image_size
-        sessions: list[Any] = []
-        for step, t in enumerate(order):  # backward is forward through the frames in reversed order
-            if new := [id for id, seed in seeds.items() if seed.frame == t]:
-                # Of their own: in a shared one, whose masks are given in a frame changes what is remembered of others.
-                sessions.append(self._session(size))
-                sessions[-1].cache = sessions[0].cache  # the picture is encoded once for all
-                for id in new:
-                    self._show(sessions[-1], id, step, seeds[id].prompt, size)
-                sessions[-1].obj_with_new_inputs = new
-            masks: dict[int, Mask] = {}
-            with enough_memory(f"SAM 2 with {len(seeds)} objects", self.model.device):
-                pixels = pixel_values(frames[t], side).to(self.model.device, self.model.dtype)
-                for session in sessions:
-                    output = self.model(session, frame=pixels, frame_idx=step)
-                    masks |= zip(output.object_ids, at_size(output.pred_masks, size), strict=True)
-                    self._forget(session, step)
-            yield t, masks
+        size, what = (frames.shape[1], frames.shape[2]), f"SAM 2 with {len(seeds)} objects"
+        # Objects that are shown later have a memory of their own: in a shared one, whose masks are given in a frame
+        # changes what is remembered of others.
+        memories: list[Memory] = []
+        coming: deque[Callable[[], tuple[int, dict[int, Mask]]]] = deque()
+        for begin in range(0, len(order), self.chunk):
+            several = list(order[begin : begin + self.chunk])
+            with enough_memory(what, self.model.device):
+                seen = self._seen(frames[several])
+            for t in several:  # backward is forward through the frames in reversed order
+                new = {id: seed.prompt for id, seed in seeds.items() if seed.frame == t}
+                with enough_memory(what, self.model.device):
+                    masks = self._step(memories, seen.popleft(), new, size)
+                coming.append(_sent(t, [id for memory in memories for id in memory.ids], masks))
+                if len(coming) > self.chunk:
+                    yield coming.popleft()()
+        for arrived in coming:
+            yield arrived()
 
-    def _session(self, size: tuple[int, int]) -> Any:
-        from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceSession
+    @torch.inference_mode()
+    def _seen(self, frames: Pixels) -> deque[Seen]:
+        """Frames (uint8 T H W 3) through the image encoder, all at once."""
+        pixels = pixel_values(frames, self.model.config.image_size, self.model.device).to(self.model.dtype)
+        full = len(frames) == self.chunk  # the last one may be shorter
+        *features, places = self._graphs(encode, pixels) if full else encode(self.model, pixels)
+        return deque(Seen([level[:, k : k + 1] for level in features], places) for k in range(len(frames)))
 
-        device = self.model.device
-        return Sam2VideoInferenceSession(
-            video_height=size[0],
-            video_width=size[1],
-            inference_device=device,
-            inference_state_device=device,
-            video_storage_device=device,
-            dtype=self.model.dtype,
-        )
+    @torch.inference_mode()
+    def _step(self, memories: list[Memory], seen: Seen, new: Mapping[int, Prompt], size: tuple[int, int]) -> Tensor:
+        """Masks (N H W) of a frame: of the objects that are remembered, then of new ones, remembered from now on."""
+        logits = [memory.step(seen) for memory in memories]
+        if new:
+            memories.append(Memory(self.model, seen, size, new, self._graphs))
+            logits.append(memories[-1].masks)
+        return whole(torch.cat(logits), size)
 
-    def _show(self, session: Any, id: int, step: int, prompt: Prompt, size: tuple[int, int]) -> None:
-        side, k = self.model.config.image_size, session.obj_id_to_idx(id)
-        if prompt.mask is not None:
-            session.add_mask_inputs(k, step, mask_values(prompt.mask, side))
-            return
-        points, labels = prompt.sparse(size, side)
-        session.add_point_inputs(k, step, {"point_coords": points[None, None], "point_labels": labels[None, None]})
 
-    def _forget(self, session: Any, step: int) -> None:
-        del session.processed_frames[step]
-        for outputs in session.output_dict_per_obj.values():
-            outputs["non_cond_frame_outputs"].pop(step + 1 - self.window, None)
-            for kept in outputs.values():
-                kept.get(step, {}).pop("high_res_masks", None)  # the largest part, and of no use after its frame
+def encode(model: Any, pixels: Tensor) -> list[Tensor]:
+    """Frames T 3 S S as SAM 2's image encoder has them, finest level first: (Y X) T C each; and last, (Y X) 1 C, where
+    the coarsest one's are. A pure function of tensors: it may be recorded and replayed.
+    """
+    output = model.get_image_features(pixels, return_dict=True)
+    return [*output.fpn_hidden_states, output.fpn_position_encoding[-1][:, :1]]
+
+
+def _sent(t: int, ids: Sequence[int], masks: Tensor) -> Callable[[], tuple[int, dict[int, Mask]]]:
+    """Masks N H W of frame t on their way to the host; they are waited for when what is returned is called."""
+    there = masks.to("cpu", non_blocking=masks.is_cuda)
+    sent = torch.cuda.current_stream(masks.device).record_event() if masks.is_cuda else None
+
+    def arrived() -> tuple[int, dict[int, Mask]]:
+        if sent is not None:
+            sent.synchronize()
+        return t, dict(zip(ids, there.numpy(), strict=True))
+
+    return arrived

@@ -1,0 +1,273 @@
+"""SAM 2's CUDA graphs. On a CPU torch.fx stands in for one: it records operations and constants, but no Python."""
+
+import numpy as np
+import pytest
+import torch
+from tiny_seeing import SIDE, tiny_video_model, trained_video_model
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from throughmask.perception.real.graphs import SOON, Graphs
+from throughmask.perception.real.memory import Memory, advance
+from throughmask.perception.real.segment import Prompt, pixel_values
+from throughmask.perception.real.track import Sam2Tracker, Seed, encode
+
+CUDA = torch.cuda.is_available()
+SIZE = (75, 101)
+FRAMES = np.random.default_rng(0).integers(0, 256, (20, *SIZE, 3), dtype=np.uint8)
+MASK = np.zeros(SIZE, bool)
+MASK[10:31, 20:53] = True
+# Two and two: they share graphs, in which nothing of the others may be left.
+SEEDS = {
+    1: Seed(0, Prompt(mask=MASK)),
+    2: Seed(0, Prompt(box=(40, 30, 90, 70))),
+    5: Seed(4, Prompt(points=((20, 60, True),))),
+    6: Seed(4, Prompt(mask=MASK[::-1].copy())),
+}
+
+
+class Traced:
+    """In place of a Recorder: buffers that stay, and operations that were recorded with the first inputs.
+
+    Like a graph it reads its inputs, the model's weights and nothing else, and overwrites what it gave before.
+    """
+
+    def __init__(self, model):
+        self.weights = {values.data_ptr() for values in (*model.parameters(), *model.buffers())}
+        self.played = []
+
+    def __call__(self, function, inputs):
+        given = [values.clone() for values in inputs]
+        traced = make_fx(lambda *values: function(*values))(*given)
+        for node in traced.graph.nodes:
+            if node.op == "get_attr" and getattr(traced, node.target).data_ptr() not in self.weights:
+                raise AssertionError(f"a constant is recorded: {node.target}")
+            if "_local_scalar_dense" in str(node.target):
+                raise AssertionError("the device is waited for")
+        results = [values.clone() for values in traced(*given)]
+
+        def play(inputs):
+            self.played.append(len(inputs))
+            for buffer, values in zip(given, inputs, strict=True):
+                buffer.copy_(values)
+            for buffer, values in zip(results, traced(*given), strict=True):
+                buffer.copy_(values)
+            return [values.clone() for values in results]
+
+        return play
+
+
+@pytest.fixture(params=[False, True], ids=["SAM 2", "SAM 2.1"])
+def trained(request):
+    return trained_video_model(request.param)
+
+
+def traced_tracker(model, **options):
+    tracker = Sam2Tracker(model, **options)
+    recorder = Traced(model)
+    tracker.__dict__["_graphs"] = Graphs(model, recorder)
+    return tracker, recorder
+
+
+def remembering(model, frames):
+    """The inputs of `advance` for each frame that comes after objects are shown, none of which is changed later."""
+    first, *others = Sam2Tracker(model, len(frames))._seen(frames)
+    asked = []
+
+    class Asked(Graphs):
+        def __call__(self, function, *inputs):
+            asked.append(inputs)
+            return super().__call__(function, *inputs)
+
+    seeds = {id: seed.prompt for id, seed in SEEDS.items() if not seed.frame}
+    memory = Memory(model, first, SIZE, seeds, Asked(model, None))
+    for seen in others:
+        memory.step(seen)
+    return asked
+
+
+# What is recorded
+
+
+def test_a_recorded_video_is_what_it_is_without(trained):
+    expected = Sam2Tracker(trained, 4).track(FRAMES, SEEDS)
+    tracker, recorder = traced_tracker(trained, chunk=4)
+    assert np.mean(tracker.track(FRAMES, SEEDS) != expected) < 1e-4
+    graphs = tracker._graphs
+    assert {key[0] for key in graphs.plays} == {encode, advance}
+    assert not graphs.failed
+    # Chunks of 4: five forward, one backward. Three frames after they are shown as much is remembered as ever will be:
+    # that leaves 16 and 12 steps forward, and one backward.
+    assert len(recorder.played) == 6 + 29 - 2 * SOON
+    assert len({frame.tobytes() for frame in expected}) > 12
+    # The next video needs no graph of its own, and is not the one before.
+    other = FRAMES[::-1].copy()
+    assert np.mean(tracker.track(other, SEEDS) != Sam2Tracker(trained, 4).track(other, SEEDS)) < 1e-4
+    assert len(graphs.plays) == 2
+    assert len(recorder.played) == 2 * (6 + 29) - 2 * SOON
+
+
+def test_a_step_is_pure_and_a_recorded_one_takes_all_that_changes_as_inputs(trained):
+    asked = remembering(trained, FRAMES)
+    assert len(asked) == 16
+    with torch.inference_mode():
+        before = [values.clone() for values in asked[0]]
+        once, again = (advance(trained, *asked[0]) for _ in range(2))
+        for a, b in zip((*once, *before), (*again, *asked[0]), strict=True):
+            assert torch.equal(a, b)
+        Graphs(trained, Traced)  # position encodings are no longer kept
+        play = Traced(trained)(lambda *inputs: advance(trained, *inputs), asked[0])
+        for inputs in asked:
+            for a, b in zip(play(inputs), advance(trained, *inputs), strict=True):  # values are rounded to bfloat16
+                torch.testing.assert_close(a, b, atol=1e-5, rtol=0 if a.dtype == torch.float32 else 2**-7)
+        assert [int(inputs[-1]) for inputs in asked] == list(range(3, 19))
+
+
+def test_the_image_encoder_is_pure(trained):
+    Graphs(trained, Traced)
+    with torch.inference_mode():
+        pixels = [pixel_values(FRAMES[k : k + 3], SIDE) for k in (0, 3)]
+        before = pixels[0].clone()
+        play = Traced(trained)(lambda values: encode(trained, values), pixels[:1])
+        for values in pixels:
+            for a, b in zip(play([values]), encode(trained, values), strict=True):
+                torch.testing.assert_close(a, b, atol=1e-5, rtol=0)
+        assert torch.equal(pixels[0], before)
+
+
+def test_the_stand_in_sees_what_no_graph_could_do():
+    """Else the tests above would say nothing."""
+    model, x = torch.nn.Linear(2, 2), torch.ones(3)
+    asked, constant = [], torch.ones(3)
+
+    def counts(values):
+        asked.append(1)
+        return [values * len(asked)]
+
+    play = Traced(model)(counts, [x])
+    assert not torch.equal(play([x])[0], counts(x)[0])
+    for wrong in (lambda values: [values + constant], lambda values: [values + torch.tensor([1.0, 2, 3])]):
+        with pytest.raises(AssertionError, match="a constant"):
+            Traced(model)(wrong, [x])
+    with pytest.raises((AssertionError, RuntimeError)):
+        Traced(model)(lambda values: [values * values[0].item()], [x])
+
+
+class Devices(TorchDispatchMode):
+    """Which devices the tensors of all operations are on."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        results = function(*args, **(kwargs or {}))
+        leaves = tree_leaves((args, kwargs, results))
+        self.seen |= {values.device.type for values in leaves if isinstance(values, torch.Tensor)}
+        return results
+
+
+def test_no_tensor_of_the_host_is_used(trained):
+    """It would be copied, and waited for, which cannot be recorded. `meta` is as little the host as a GPU is."""
+    asked = remembering(trained, FRAMES[:8])
+    Graphs(trained, Traced)
+    trained.bfloat16().to("meta")
+    for function, inputs in ((encode, [pixel_values(FRAMES[:4], SIDE)]), (advance, asked[0])):
+        there = [values.to("meta", torch.bfloat16) for values in inputs]
+        if function is advance:
+            there[-1] = there[-1].float()
+        with torch.inference_mode(), Devices() as devices:
+            function(trained, *there)
+        assert devices.seen == {"meta"}
+
+
+# When
+
+
+class Plays:
+    """In place of a Recorder: it counts."""
+
+    def __init__(self, problem=None):
+        self.recorded, self.problem = [], problem
+
+    def __call__(self, function, inputs):
+        self.recorded.append([tuple(values.shape) for values in inputs])
+        if self.problem:
+            raise self.problem
+        return lambda inputs: [*function(*inputs), "played"]
+
+
+def double(model, *inputs):
+    return [2 * values for values in inputs]
+
+
+def triple(model, *inputs):
+    return [3 * values for values in inputs]
+
+
+def test_what_comes_often_is_recorded_for_each_kind_of_inputs():
+    plays = Plays()
+    graphs = Graphs(torch.nn.Linear(2, 2), plays)
+    a, b = torch.ones(2), torch.ones(3)
+    for values in (a, b, a.double()):
+        for k in range(SOON + 3):
+            result, *played = graphs(double, values)
+            assert torch.equal(result, 2 * values)
+            assert played == (["played"] if k >= SOON else [])
+    assert len(graphs(triple, a)) == 1
+    assert plays.recorded == [[(2,)], [(3,)], [(2,)]]
+    with torch.autocast("cpu"):
+        assert len(graphs(double, a)) == 1
+    assert len(Graphs(None, None)(double, a)) == 1
+
+
+def test_the_least_recently_used_is_forgotten():
+    plays = Plays()
+    graphs = Graphs(torch.nn.Linear(2, 2), plays, limit=2)
+    for length in (1, 2, 1, 3):
+        for _ in range(SOON + 1):
+            graphs(double, torch.ones(length))
+    assert [key[1][0] for key in graphs.plays] == [(1,), (3,)]
+    for _ in range(SOON + 1):  # it has to come as often again
+        assert plays.recorded == [[(length,)] for length in (1, 2, 3)]
+        graphs(double, torch.ones(2))
+    assert plays.recorded[3:] == [[(2,)]]
+
+
+def test_what_cannot_be_recorded_goes_on_as_it_is():
+    for problem in (RuntimeError("operation not permitted\nmore"), torch.OutOfMemoryError("CUDA out of memory")):
+        plays = Plays(problem)
+        graphs = Graphs(torch.nn.Linear(2, 2), plays)
+        for k in range(SOON + 4):
+            if k == SOON:
+                said = f"double goes on without a CUDA graph: {str(problem).splitlines()[0]}$"
+                with pytest.warns(RuntimeWarning, match=said):
+                    results = graphs(double, torch.ones(2))
+            else:
+                results = graphs(double, torch.ones(2))
+            assert [values.tolist() for values in results] == [[2, 2]]
+        assert len(plays.recorded) == 1
+
+
+def test_no_graph_without_a_gpu_or_unasked():
+    model = tiny_video_model()
+    assert Sam2Tracker(model)._graphs.record is Sam2Tracker(model, graphs=True)._graphs.record is None
+    assert Sam2Tracker(model)._graphs is not Sam2Tracker(model)._graphs
+    tracker = Sam2Tracker(model)
+    assert tracker._graphs is tracker._graphs
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not CUDA, reason="no CUDA device")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.filterwarnings("error::RuntimeWarning")  # it was not recorded
+def test_graphs_on_a_gpu_give_what_there_is_without(trained, dtype):
+    model = trained.to("cuda", dtype)
+    eager, tracker = Sam2Tracker(model, 4), Sam2Tracker(model, 4, graphs=True)
+    for frames in (FRAMES, FRAMES[::-1].copy(), FRAMES):
+        labels = tracker.track(frames, SEEDS)
+        assert np.mean(labels != eager.track(frames, SEEDS)) < (1e-3 if dtype == torch.float32 else 1e-2)
+    assert not eager._graphs.plays
+    assert {key[0] for key in tracker._graphs.plays} == {encode, advance}
+    assert torch.randn(2, device="cuda").isfinite().all()  # what recording changes for a while is as it was
