@@ -7,7 +7,7 @@
 The presets of throughmask.train.presets train; what this adds is the order and the clock. Films are drawn by all cores
 until their time is over, before they are encoded, as OpenGL and the VAE hinder each other on one GPU. Then stage 2 and
 the segmenter learn on the second GPU and make room for the commands of `benches`, while stage 1's scenes are drawn and
-encoded; it learns on the first GPU. Where there is one GPU, all of this shares it. Without `labels` stage 1 stays.
+encoded; it learns on the first GPU. Where there is one GPU, all of this shares it.
 Times in the plan are seconds since the start, or since the step's start where it says so; --plan FILE.json replaces
 fields of it, --print-plan shows them all.
 
@@ -49,12 +49,13 @@ BUNDLE = {"--steps": 10, "--video-guidance": "1,1.5", "--size": "256x256", "--le
 
 @dataclass(frozen=True)
 class Plan:
-    """films, labels: runs of seeds (first, how many), drawn in turn, for so many seconds; labels may be empty.
+    """films, labels: runs of seeds (first, how many), drawn in turn, for so many seconds; without labels stage 1 learns
+    from the films. stages: what learns of "motion", "video", "leaky" (stage 1 again, for as many steps, without zero
+    terminal SNR) and "ti2v" (beside stage 2, from words alone); of init's bundle the others stay.
 
     *_until: when learning ends. motion, video, words, base: more options of their presets; null for words that stay.
-    leaky: stage 1 is learnt twice, the second time without zero terminal SNR. benches: name, command, seconds at most.
-    guidances: tried on `sweep` validation scenes of several toys and half as many of one. splits: evaluated, with seeds
-    of noise."""
+    benches: name, command, seconds at most. guidances: tried on `sweep` validation scenes of several toys and half as
+    many of one. splits: evaluated, with seeds of noise."""
 
     films: list[list[int]] = field(default_factory=lambda: [[0, 6000], [800_000, 4000], [900_000, 1000]])
     films_seconds: int = 90
@@ -69,7 +70,7 @@ class Plan:
     video: list[str] = field(default_factory=lambda: ["--decay", "0.7", "--lr", "5e-4", "--export-every", "1500"])
     words: list[str] | None = field(default_factory=lambda: ["--workers", "6"])
     base_until: int = 500
-    leaky: bool = False
+    stages: list[str] = field(default_factory=lambda: ["motion", "video"])
     base: list[str] = field(default_factory=list)
     benches: list[list[Any]] = field(default_factory=list)
     benches_until: int = 1310
@@ -163,6 +164,8 @@ def own_options(out: Path, kind: str, stage: str, data: str) -> dict[str, str]:
     options = {"data": data, "cache": str(out / f"cache-{kind}"), **(SMALL if setting["tiny"] else {})}
     if stage == "base":
         return options | {"words": setting["words"]}
+    if (kind, stage) == ("films", "motion"):
+        options |= {"films": "true", "variants": "2"}  # as the films' cache has it
     return options | ({"init": f"{setting['init']}/{stage}"} if setting["init"] else {"base": str(out / "base/model")})
 
 
@@ -394,8 +397,7 @@ class Run:
         self.together(self.first, self.second)
         watching.set()
         exporter.join()
-        if self.stage_one.exists() and self.has("video/model"):
-            self.bundle_and_judge()
+        self.judge_all()
         self.say("all done")
 
     def clips(self) -> None:
@@ -423,7 +425,7 @@ class Run:
 
     def first(self) -> None:
         """Stage 1; scenes of its own are drawn while stage 2 learns already."""
-        if self.init and not self.plan.labels:
+        if "motion" not in self.plan.stages:
             return
         kind = "labels" if self.plan.labels else "films"
         if self.plan.labels:
@@ -432,11 +434,11 @@ class Run:
         own = own_options(self.out, kind, "motion", self.data(kind))
         self.train("motion", "motion", own, self.plan.motion, 0, self.plan.motion_until)
         self.keep_stage("motion")
-        if self.plan.leaky and not self.has("leaky/model"):
+        if "leaky" in self.plan.stages and not self.has("leaky/model"):
             self.leaky(own)
 
     def leaky(self, own: dict[str, str]) -> None:
-        """Stage 1 once more, for as many steps, on a noise schedule that leaves some of the signal at its end."""
+        """Stage 1 again, on a noise schedule that leaves some of the signal at its end."""
         base = self.out / "base-leaky"
         shutil.rmtree(base, ignore_errors=True)
         shutil.copytree(self.out / "base/model", base)
@@ -450,10 +452,17 @@ class Run:
     def second(self) -> None:
         """What shares the second GPU: a segmenter does not fill one."""
         own = own_options(self.out, "films", "video", self.data("films"))
+        more = {"video": self.plan.video, "ti2v": [*self.plan.video, "--recipe", "ti2v"]}
         self.together(
-            lambda: self.train("video", "video", own, self.plan.video, 1, self.plan.video_until), self.learn_words
+            *(
+                lambda name=name: self.train(name, "video", own, more[name], 1, self.plan.video_until)
+                for name in more
+                if name in self.plan.stages
+            ),
+            self.learn_words,
         )
-        self.keep_stage("video")
+        for name in more:
+            self.keep_stage(name)
         self.keep("words")
         for name, command, seconds in self.plan.benches:
             left = min(seconds, self.plan.benches_until - self.now)
@@ -484,30 +493,37 @@ class Run:
     def keep_exporting(self, done: threading.Event) -> None:
         """The newest weights of the stages while they learn."""
         while not done.wait(20):
-            for name in ("base", "motion", "leaky", "video"):
+            for name in ("base", "motion", "leaky", "video", "ti2v"):
                 try:
                     self.keep_stage(name)
                 except OSError as error:  # it was being replaced at that moment
                     self.say("not exported:", error)
 
-    def bundle_and_judge(self) -> None:
-        best = self.sweep()
+    def judge_all(self) -> None:
+        """The bundle on all splits, what is compared with it on the first."""
+        motion, video = self.stage("motion"), self.stage("video")
+        best = self.sweep() if motion.exists() else self.plan.guidances[0]
+        models: dict[str, list[object]] = {}
+        if motion.exists() and video.exists():
+            self.bundle(motion, video, best)
+            models["scores"] = ["--model", self.out / "bundle"]
+        how = ["--steps", BUNDLE["--steps"], "--guidance", best]
+        if self.has("leaky/model"):
+            models["leaky"] = ["--motion", self.out / "leaky/model", *how, "--apart"]
+        if self.has("ti2v/model"):
+            models["ti2v"] = ["--video", self.out / "ti2v/model", *how, "--perception", self.segmenter]
+        for name, model in models.items():
+            for split, seeds in self.plan.splits[: None if name == "scores" else 1]:
+                if self.plan.end - self.now > 30:
+                    self.judge(f"{name}-{split}", split, seeds, model)
+
+    def bundle(self, motion: Path, video: Path, guidance: str) -> None:
         shutil.rmtree(self.out / "bundle", ignore_errors=True)
-        stages = ("--motion", self.stage_one, "--video", self.out / "video/model", "--guidance", best)
-        habits = [word for pair in BUNDLE.items() for word in pair] + ["--apart"]
+        habits = [word for pair in BUNDLE.items() for word in pair] + ["--apart", "--guidance", guidance]
         habits += ["--vocabulary", self.plan.vocabulary] if self.plan.vocabulary else []
-        self.call(
-            "bundle",
-            [*COMMAND, "bundle", *stages, "--words", self.segmenter, *habits, "--out", self.out / "bundle"],
-        )
+        stages = ("--motion", motion, "--video", video, "--words", self.segmenter)
+        self.call("bundle", [*COMMAND, "bundle", *stages, *habits, "--out", self.out / "bundle"])
         self.keep("bundle/model.json", "bundle")
-        for split, seeds in self.plan.splits:
-            if self.plan.end - self.now > 30:
-                self.judge(f"scores-{split}", split, seeds, ["--model", self.out / "bundle"])
-        if self.has("leaky/model") and self.plan.splits and self.plan.end - self.now > 30:
-            split, seeds = self.plan.splits[0]
-            how = ["--steps", BUNDLE["--steps"], "--guidance", best, "--apart"]
-            self.judge(f"leaky-{split}", split, seeds, ["--motion", self.out / "leaky/model", *how])
 
     def sweep(self) -> str:
         from throughmask.evaluate.scores import SceneScore, Scores
@@ -523,7 +539,7 @@ class Run:
                 lambda k=k, g=g, part=part: self.own(
                     f"sweep-{k}",
                     "sweep",
-                    self.stage_one,
+                    self.stage("motion"),
                     g,
                     self.json(scenes[part::parts]),
                     f"{g}@{part}",
@@ -575,9 +591,8 @@ class Run:
     def segmenter(self) -> Path:
         return Path(self.words) if self.plan.words is None else self.out / "words"
 
-    @property
-    def stage_one(self) -> Path:
-        return Path(self.init) / "motion" if self.init and not self.plan.labels else self.out / "motion/model"
+    def stage(self, name: str) -> Path:
+        return self.out / name / "model" if name in self.plan.stages else Path(self.init or "nowhere") / name
 
     def data(self, kind: str) -> str:
         data: str = json.loads((self.out / f"{kind}.json").read_text())
