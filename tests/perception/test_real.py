@@ -403,8 +403,8 @@ SEEDS = {
 
 
 def same(labels, expected):
-    """But for a pixel at whose logit, next to 0, a batch's rounding shows."""
-    return np.mean(labels != expected) < 1e-3
+    """But for one pixel at most, at whose logit, next to 0, a batch's rounding shows."""
+    return np.count_nonzero(labels != expected) <= 1
 
 
 def own_outputs(model, frames, seeds, *, reverse=False):

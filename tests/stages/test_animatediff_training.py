@@ -12,7 +12,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from throughmask.backbones.animatediff import Level
 from throughmask.nn import attention
 from throughmask.nn.guidance import Condition
-from throughmask.nn.plan import SortPlan
 from throughmask.palette import OURS
 from throughmask.stages.conditioning import motion_condition, video_condition
 from throughmask.stages.init import PIPELINES, make_stage
@@ -152,7 +151,7 @@ def test_flops_are_those_that_torch_counts(monkeypatch):
         "sample": torch.randn(1, 12, F, Y, X, requires_grad=True),
         "timestep": torch.tensor([500.0]),
         "encoder_hidden_states": torch.randn(F, text, 32, requires_grad=True),
-        "levels": [Level(label, SortPlan.of(label)) for label in labels],
+        "levels": [Level.of(label, F) for label in labels],
         "local": torch.randn(1, 1, local, 32, requires_grad=True),
         "sees": torch.ones(1, tokens, 1, dtype=torch.bool),
     }

@@ -62,7 +62,7 @@ class Level(NamedTuple):
 
     label: Tensor
     plan: SortPlan
-    frames: SortPlan | None = None
+    frames: SortPlan
 
     @classmethod
     def of(cls, label_BN: Tensor, num_frames: int) -> Level:
