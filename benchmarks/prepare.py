@@ -9,12 +9,17 @@
 Clips are synthetic videos with captions that name two objects. `here` is one process, `ray` the same with --ray local,
 `raylets` Ray's cluster utility with one and then two raylets, each with one place for models. There a model sleeps for
 about as long as SAM 2.1 large and Grounding DINO base may take on a data-centre GPU, and its masks are boxes that move.
-Overhead is wall time over what the models slept: `at work` from the first model's beginning to the last one's end, and
-`of all` with the start (of Ray and its actors, cutting, the first decoding) and the end (the last writing). `h200` runs
-the real networks and gives clips a second, the share of time in which the GPU was busy (NVML's, every 0.2 s), and the
-memory beside the weights by length of clips. The start and the end of a run, about a second in which no network works,
-count as well: with few clips they show. `long` prepares one long film with tiny networks of the real classes, and
-watches the memory of the process.
+Overhead is wall time over what the models would take without an engine: `at work` from the first model's beginning to
+the last one's end, and `of all` with the start (of Ray and its actors, cutting, the first decoding) and the end (the
+last writing). In one process the next clip's objects are looked for while this one's are followed, so that of the two
+only the longer counts, but for the first picture and the last clip; with Ray both do.
+
+`h200` runs the real networks and gives clips a second, the share of time in which the GPU was busy (NVML's, every
+0.2 s), and the memory beside the weights by length of clips. Two networks may be called at a time and then hold each
+other up, so what is told there is the wall time over the time in which at least one of them is called. The start and
+the end of a run, about a second in which no network works, count as well: with few clips they show.
+
+`long` prepares one long film with tiny networks of the real classes, and watches the memory of the process.
 """
 
 from __future__ import annotations
@@ -115,11 +120,11 @@ def timed(source: Path, frames: int, open_tools: Callable[[], Tools], pools: Poo
     return {"clips": totals.clips, "begun": begun, "ended": ended, "wall_s": ended - begun, "steps_s": steps}
 
 
-def asleep(row: dict[str, Any], model_s: float, log: Path, places: int) -> dict[str, Any]:
-    """What a row says of the engine. model_s: of one clip; places: where models are at work at the same time."""
+def asleep(row: dict[str, Any], slept: float, log: Path) -> dict[str, Any]:
+    """What a row says of the engine. slept: seconds that the models take if nothing ever holds them up."""
     times = np.array([[float(word) for word in line.split()] for line in log.read_text().splitlines()])
     log.unlink()
-    slept, first, last = model_s * row["clips"] / places, times.min(), times.max()
+    first, last = times.min(), times.max()
     parts = {"start_s": first - row["begun"], "work_s": last - first, "end_s": row["ended"] - last}
     overheads = {"overhead": parts["work_s"] / slept - 1, "overhead_of_all": row["wall_s"] / slept - 1}
     return row | {"models_s": slept} | parts | overheads
@@ -145,23 +150,24 @@ def raylets(number: int) -> Iterator[str]:
 
 def engine(args: argparse.Namespace, folder: Path, result: dict[str, Any], keep: Callable[[], None]) -> None:
     size, frames, log = args.size, args.frames, folder / "times"
-    model_s = args.detect + args.frame * frames
+    follow = args.frame * frames
+    one_by_one, side_by_side = (args.detect + follow) * args.clips, max(args.detect, follow) * (args.clips - 1)
     source = folder / "clips"
     write_films(source, args.clips, size, frames)
     open_tools = partial(Tools, EnglishRules(), Delays(args.detect, args.frame, log))
     result["clips"] = {"size": list(size), "frames": frames, "detect_s": args.detect, "frame_s": args.frame}
     if "here" in args.only:
-        result["here"] = asleep(timed(source, frames, open_tools, None), model_s, log, 1)
+        result["here"] = asleep(timed(source, frames, open_tools, None), args.detect + side_by_side + follow, log)
         keep()
     if "ray" in args.only:
-        result["ray"] = asleep(timed(source, frames, open_tools, Pools()), model_s, log, 1)
+        result["ray"] = asleep(timed(source, frames, open_tools, Pools()), one_by_one, log)
         keep()
     if "raylets" in args.only:
         for number in (1, 2):
             with raylets(number) as address:
                 pools = Pools(address, decoders=2 * number, seers=number, writers=2 * number, gpus=1)
                 row = timed(source, frames, open_tools, pools)
-            result[f"raylets_{number}"] = asleep(row, model_s, log, number)
+            result[f"raylets_{number}"] = asleep(row, one_by_one / number, log)
             keep()
         one, two = result["raylets_1"], result["raylets_2"]
         result["scaling"] = {"work": one["work_s"] / two["work_s"], "all": one["wall_s"] / two["wall_s"]}
@@ -169,11 +175,16 @@ def engine(args: argparse.Namespace, folder: Path, result: dict[str, Any], keep:
 
 
 class Networks:
-    """The real classes with random weights. What they find is thrown away: masks are boxes, as for `Delays`."""
+    """The real classes with random weights. What they find is thrown away: masks are boxes, as for `Delays`.
+
+    seconds: for which at least one of them was called.
+    """
 
     def __init__(self, tiny: bool, size: tuple[int, int] | None = None, *, graphs: bool = False) -> None:
         import perception as shapes
         import torch
+
+        from throughmask.perception.real.perception import aside
 
         shape = shapes.TINY if tiny else shapes.TRUE
         height, width = size or shape.size
@@ -183,25 +194,52 @@ class Networks:
         picture = shapes.picture_model(shape, shape.dtype)
         picture.vision_encoder = self.tracker.model.vision_encoder  # as RealPerception has it
         self.segmenter = shapes.Sam2(picture)
-        self.seconds = 0.0
+        self.aside = aside
+        self.seconds, self.calls, self.begun, self.lock = 0.0, 0, 0.0, threading.Lock()
         self.cuda = torch.cuda if shape.device == "cuda" else None
 
     def segment(self, image: np.ndarray, phrases: Mapping[int, str], hints: Any = None) -> np.ndarray:
-        begun = time.perf_counter()
-        self.detector.detect(image, phrases)
         boxes = zip(phrases, self.shapes.boxes_of(self.shape, len(phrases)), strict=True)
-        self.segmenter.segment(image, {id: self.shapes.Prompt(box=box) for id, box in boxes})
-        self.seconds += time.perf_counter() - begun
+        with self.called(), self.aside(self.segmenter.model.device):  # as RealPerception does
+            self.detector.detect(image, phrases)
+            self.segmenter.segment(image, {id: self.shapes.Prompt(box=box) for id, box in boxes})
         return moving_boxes(1, image.shape[:2], phrases)[0]
 
     def track(self, frames: np.ndarray, phrases: Mapping[int, str], first: Any = None) -> np.ndarray:
-        begun = time.perf_counter()
         start = moving_boxes(1, frames.shape[1:3], phrases)[0]
         seeds = {id: self.shapes.Seed(0, self.shapes.Prompt(mask=start == id)) for id in phrases}
-        labels = self.tracker.track(frames, seeds)
-        self.seconds += time.perf_counter() - begun
-        del labels
+        with self.called():
+            self.tracker.track(frames, seeds)
         return moving_boxes(len(frames), frames.shape[1:3], phrases)
+
+    @contextmanager
+    def called(self) -> Iterator[None]:
+        """Threads call them at the same time."""
+        with self.lock:
+            self.calls += 1
+            if self.calls == 1:
+                self.begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.calls -= 1
+                if not self.calls:
+                    self.seconds += time.perf_counter() - self.begun
+
+    def warm_up(self, frames: int) -> None:
+        """Whatever is loaded in the first clip, or recorded as a CUDA graph in the one after SOON: each length of a
+        chunk and of what is remembered comes at least once a clip of so many frames.
+        """
+        from throughmask.perception.real.graphs import SOON
+
+        chunk, phrases = self.tracker.chunk, {1: "red ball", 2: "blue block"}  # as CAPTION has them
+        enough = self.tracker.window + 2 * chunk
+        black = np.zeros((min(frames, enough + (frames - enough) % chunk), *self.shape.size, 3), np.uint8)
+        for _ in range(SOON + 1):
+            self.segment(black[0], phrases)
+            self.track(black, phrases)
+        self.seconds = 0.0
 
 
 @contextmanager
@@ -235,19 +273,16 @@ def networks(args: argparse.Namespace, folder: Path, result: dict[str, Any], kee
     lengths = (17, 25) if args.tiny else (41, args.frames)
     result["machine"] = cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} threads"
     result |= {"torch": torch.__version__, "size": list(size), "weights_MiB": weights / 2**20, "h200": []}
-    for number, frames in enumerate(lengths):
+    for frames in lengths:
         source = folder / f"clips{frames}"
         write_films(source, 3 if args.tiny else args.clips, size, frames)
-        if not number:  # what is loaded, or recorded as a CUDA graph, in the first video is not the engine's
-            black = np.zeros((max(3 * seer.tracker.chunk, seer.tracker.window + 4) if cuda else 3, *size, 3), np.uint8)
-            seer.segment(black[0], {1: "ball"})
-            seer.track(black, {1: "ball", 2: "block"})
-        seer.seconds = 0.0
+        seer.warm_up(frames)
         if cuda:
             cuda.reset_peak_memory_stats()
         with gpu_watched(str(cuda.get_device_properties(0).uuid) if cuda else None) as seen:
             row = timed(source, frames, lambda: Tools(EnglishRules(), seer), None)
-        row |= {"frames": frames, "clips_s": row["clips"] / row["wall_s"], "overhead": row["wall_s"] / seer.seconds - 1}
+        row |= {"frames": frames, "clips_s": row["clips"] / row["wall_s"], "models_s": seer.seconds}
+        row |= {"overhead": row["wall_s"] / seer.seconds - 1}
         held = (cuda.max_memory_allocated() - weights) / 2**20 if cuda else None
         row |= {"gpu_busy": seen["busy"], "above_weights_MiB": held, "host_MiB": most_memory()}
         # Graphs keep memory in which nothing is allocated: what is reserved, all in all, says how large a GPU must be.
@@ -379,8 +414,8 @@ def to_table(result: dict[str, Any]) -> str:
                 steps = ", ".join(f"{step} {value:.2f}" for step, value in result[name]["steps_s"].items())
                 lines += ["", f"Seconds of the steps of a clip, {name}: {steps}."]
     if "h200" in result:
-        head = "frames|clips|clips a second|GPU busy|graphs|overhead|above the weights MiB|reserved MiB|host MiB"
-        lines += ["", f"|{head}|", "|---" * 9 + "|"]
+        head = "frames|clips|clips a second|GPU busy|graphs|wall over any model's time"
+        lines += ["", f"|{head}|above the weights MiB|reserved MiB|host MiB|", "|---" * 9 + "|"]
         for row in result["h200"]:
             busy = "–" if row["gpu_busy"] is None else f"{row['gpu_busy']:.0%}"
             sizes = [row[f"{name}_MiB"] for name in ("above_weights", "reserved", "host")]

@@ -22,14 +22,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler, WanTransformer3DModel
+from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler, WanTransformer3DModel
 from torch import Tensor
 
-from throughmask.backbones.wan import BACKBONE
+from throughmask.backbones import Backbone
+from throughmask.backbones.animatediff import BACKBONE as UNET
+from throughmask.backbones.animatediff import SCHEDULE, ZERO_SNR, new_unet
+from throughmask.backbones.wan import BACKBONE as WAN
 from throughmask.stages.recipes import COND_LATENTS, recipe
 from throughmask.train.batches import Batch, Batches
 from throughmask.train.devices import Processes
-from throughmask.train.flops import peak_flops, train_flops
+from throughmask.train.flops import clip_flops, peak_flops
 from throughmask.train.learner import Learner
 from throughmask.train.stage import StageConfig
 
@@ -38,7 +41,8 @@ ITEMS, LOCAL = 64, 16
 
 @dataclass(frozen=True)
 class Shape:
-    """latents: C F Y X. text: tokens of a global prompt, and their width. batch: on each process."""
+    """latents: C F Y X. text: tokens of a global prompt, and their width. batch: on each process, in `accumulate`
+    parts. A U-Net has `layers` blocks at each of three resolutions."""
 
     stage: str
     width: int
@@ -51,14 +55,24 @@ class Shape:
     batch: int
     checkpointing: bool = False
     recipe: str = "paper"
+    backbone: Backbone = WAN
+    accumulate: int = 1
+
+    @property
+    def patch(self) -> int:
+        """Latents along a token's side."""
+        return 2 if self.backbone is WAN else 1
 
 
 TOYBOX = Shape("motion", 256, 4, 7, 768, 0, (16, 7, 32, 32), (128, 192), 128)
+TOYBOX_UNET = replace(TOYBOX, width=32, layers=2, ffn=0, backbone=UNET, accumulate=4)
 SHAPES = {
     "toybox-motion": replace(TOYBOX, blocks=1, recipe="bound"),
     "toybox-plain": TOYBOX,
     "toybox-video": replace(TOYBOX, stage="video", blocks=2),
     "toybox-wide": replace(TOYBOX, width=512, heads=8, layers=12, ffn=2048, batch=64),
+    "toybox-unet-motion": TOYBOX_UNET,
+    "toybox-unet-video": replace(TOYBOX_UNET, stage="video", blocks=6),
     "wan-video": Shape("video", 1536, 12, 30, 8960, 10, (16, 21, 60, 104), (512, 4096), 1, checkpointing=True),
     "tiny": Shape("video", 24, 2, 2, 32, 1, (16, 2, 8, 8), (16, 32), 2),
 }
@@ -76,7 +90,7 @@ class RandomItems:
             "image": torch.randn((ITEMS, C, 1, Y, X), generator=generator).half(),
             "first": torch.randn((ITEMS, C, 1, Y, X), generator=generator).half(),
         }
-        y, x = Y // 2, X // 2
+        y, x = Y // shape.patch, X // shape.patch
         labels = torch.zeros(F, y, x, dtype=torch.uint8)
         side = max(1, round((0.15 * y * x) ** 0.5))
         labels[:, :side, :side], labels[:, -side:, -side:] = 1, 2
@@ -158,22 +172,26 @@ def measure(name: str, args: argparse.Namespace, processes: Processes) -> dict[s
         stage=shape.stage,
         batch=per_process * processes.world,
         dtype="bfloat16" if cuda else "float32",
-        compile=args.compile == "true",
+        compile=args.compile == "true" and shape.backbone is WAN,  # a U-Net's presets do not compile
         checkpointing=shape.checkpointing if args.checkpointing is None else args.checkpointing == "true",
         parallel=args.parallel,
+        accumulate=shape.accumulate,
         lr=1e-4,
     )
-    denoiser = build(shape)
-    objective = BACKBONE.objective(FlowMatchEulerDiscreteScheduler(shift=3.0))
+    denoiser, backbone = build(shape), shape.backbone
+    wan = backbone is WAN
+    objective = backbone.objective(
+        FlowMatchEulerDiscreteScheduler(shift=3.0) if wan else DDIMScheduler(**SCHEDULE, **ZERO_SNR)
+    )
     batches = Batches(
         RandomItems(shape),  # type: ignore[arg-type]
         shape.stage,
         recipe(shape.recipe),
-        BACKBONE,
+        backbone,
         Tokenizer(shape.text[0]),
         objective,
         batch=config.batch,
-        accumulate=1,
+        accumulate=config.accumulate,
         variants=1,
         drop=0.05,
         seed=0,
@@ -182,8 +200,9 @@ def measure(name: str, args: argparse.Namespace, processes: Processes) -> dict[s
     )
     if cuda:
         torch.cuda.reset_peak_memory_stats()
-    learner = Learner(config, BACKBONE, objective, denoiser, processes)
-    learner.denoiser.set_attention_backend(args.attention)  # before anything is compiled
+    learner = Learner(config, backbone, objective, denoiser, processes)
+    if wan:
+        learner.denoiser.set_attention_backend(args.attention)  # before anything is compiled
     parts = batches.iterate(0, processes.device)
     share: list[Batch] = []
     for step in range(args.warm + args.steps):
@@ -193,20 +212,15 @@ def measure(name: str, args: argparse.Namespace, processes: Processes) -> dict[s
         loss, _ = learner.step(step, share, config.lr)
     seconds = (_now(processes) - begun) / args.steps
     parts.close()
-    condition = share[-1].condition
-    flops = config.batch * train_flops(
-        denoiser,
-        tokens=share[-1].clean[0, 0].numel() // 4,
-        text=condition.text.shape[1],
-        local=None if condition.local is None else condition.local.shape[1] * condition.local.shape[2],
-        squared_runs=None if share[-1].plan is None else share[-1].squared_runs,
-    )
+    last = share[-1]
+    squared = None if last.plan is None else last.squared_runs
+    flops = config.batch * clip_flops(backbone, denoiser, last.clean, last.condition, squared)
     peak = peak_flops(processes.device)
     row = {
         "shape": name,
         "attention": args.attention,
         "parameters": sum(value.numel() for value in denoiser.parameters()),
-        "tokens": share[-1].clean[0, 0].numel() // 4,
+        "tokens": last.clean[0, 0].numel() // shape.patch**2,
         "batch": config.batch,
         "parallel": args.parallel if processes.world > 1 else "",
         "milliseconds": 1000 * seconds,
@@ -226,6 +240,11 @@ def measure(name: str, args: argparse.Namespace, processes: Processes) -> dict[s
 def build(shape: Shape) -> Any:
     """The stage's denoiser with random weights, the added layers too: zeros would be as fast, but say less."""
     torch.manual_seed(0)
+    if shape.backbone is UNET:
+        widths = (shape.width, 2 * shape.width, 4 * shape.width)
+        form = {"layers": shape.layers, "heads": shape.heads, "groups": shape.width // 4, "text_dim": shape.text[1]}
+        unet = new_unet(widths, shape.latents[0], **form)
+        return UNET.build(unet, cond_latents=COND_LATENTS, num_masked_blocks=shape.blocks)
     base = WanTransformer3DModel(
         num_attention_heads=shape.heads,
         attention_head_dim=shape.width // shape.heads,
@@ -235,7 +254,7 @@ def build(shape: Shape) -> Any:
         ffn_dim=shape.ffn,
         num_layers=shape.layers,
     )
-    return BACKBONE.build(base, cond_latents=COND_LATENTS, num_masked_blocks=shape.blocks)
+    return WAN.build(base, cond_latents=COND_LATENTS, num_masked_blocks=shape.blocks)
 
 
 def to_table(result: dict[str, Any]) -> str:

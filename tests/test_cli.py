@@ -25,6 +25,7 @@ COMMANDS = [
     "measure",
     "bundle",
     "evaluate",
+    "compare",
     "inspect",
     "validate",
     "convert",

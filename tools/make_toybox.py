@@ -327,7 +327,8 @@ class Run:
         """Run a command with its own log; whether it ended well. One that is over its limit is ended."""
         begun, place = self.now, {}
         if gpu is not None and self.gpus:
-            place = {"CUDA_VISIBLE_DEVICES": str(gpu % self.gpus)}
+            mine = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(self.gpus)))
+            place = {"CUDA_VISIBLE_DEVICES": mine.split(",")[gpu % self.gpus]}
         log = self.out / f"{name}.log"
         with log.open("w") as file:
             words = [str(word) for word in command]

@@ -1,16 +1,23 @@
 """SAM 2's CUDA graphs. On a CPU torch.fx stands in for one: it records operations and constants, but no Python."""
 
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+
 import numpy as np
 import pytest
 import torch
-from tiny_seeing import SIDE, tiny_video_model, trained_video_model
+from tiny_seeing import SIDE, tiny_detector, tiny_picture_model, tiny_video_model, trained_video_model
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from throughmask.perception.real.graphs import SOON, Graphs
+from throughmask.perception.real.detect import GroundingDino
+from throughmask.perception.real.graphs import SOON, Graphs, Recorder
 from throughmask.perception.real.memory import Memory, advance
-from throughmask.perception.real.segment import Prompt, pixel_values
+from throughmask.perception.real.perception import RealPerception
+from throughmask.perception.real.segment import Prompt, Sam2, pixel_values
 from throughmask.perception.real.track import Sam2Tracker, Seed, encode
 
 CUDA = torch.cuda.is_available()
@@ -97,31 +104,35 @@ def test_a_recorded_video_is_what_it_is_without(trained):
     graphs = tracker._graphs
     assert {key[0] for key in graphs.plays} == {encode, advance}
     assert not graphs.failed
-    # Chunks of 4: five forward, one backward. Three frames after they are shown as much is remembered as ever will be:
-    # that leaves 16 and 12 steps forward, and one backward.
-    assert len(recorder.played) == 6 + 29 - 2 * SOON
+    # Chunks of 4: five forward, one backward, and one of a single frame. Three frames after they are shown as much is
+    # remembered as ever will be: that leaves 16 and 12 steps forward, and one backward. What comes before are three
+    # steps with shapes of their own, forward twice and backward.
+    assert len(recorder.played) == 6 + 29 + 3 * 3 - 5 * SOON
     assert len({frame.tobytes() for frame in expected}) > 12
-    # The next video needs no graph of its own, and is not the one before.
+    # The next videos need no graph of their own but for the single frame, and are not the one before.
     other = FRAMES[::-1].copy()
-    assert np.mean(tracker.track(other, SEEDS) != Sam2Tracker(trained, 4).track(other, SEEDS)) < 1e-4
-    assert len(graphs.plays) == 2
-    assert len(recorder.played) == 2 * (6 + 29) - 2 * SOON
+    for number in (1, 2):
+        assert len(graphs.plays) == 1 + 4
+        assert np.mean(tracker.track(other, SEEDS) != Sam2Tracker(trained, 4).track(other, SEEDS)) < 1e-4
+        assert len(recorder.played) == (number + 1) * (6 + 29 + 3 * 3) - 5 * SOON + (number == SOON)
+    assert len(graphs.plays) == 2 + 4
 
 
 def test_a_step_is_pure_and_a_recorded_one_takes_all_that_changes_as_inputs(trained):
     asked = remembering(trained, FRAMES)
-    assert len(asked) == 16
+    assert len(asked) == 19
     with torch.inference_mode():
         before = [values.clone() for values in asked[0]]
         once, again = (advance(trained, *asked[0]) for _ in range(2))
         for a, b in zip((*once, *before), (*again, *asked[0]), strict=True):
             assert torch.equal(a, b)
         Graphs(trained, Traced)  # position encodings are no longer kept
-        play = Traced(trained)(lambda *inputs: advance(trained, *inputs), asked[0])
-        for inputs in asked:
+        # With one frame remembered, and with as many as ever: the shapes are the same from the fourth on.
+        plays = {k: Traced(trained)(lambda *inputs: advance(trained, *inputs), asked[k]) for k in (0, 3)}
+        for inputs, play in ((asked[0], plays[0]), *((inputs, plays[3]) for inputs in asked[3:])):
             for a, b in zip(play(inputs), advance(trained, *inputs), strict=True):  # values are rounded to bfloat16
                 torch.testing.assert_close(a, b, atol=1e-5, rtol=0 if a.dtype == torch.float32 else 2**-7)
-        assert [int(inputs[-1]) for inputs in asked] == list(range(3, 19))
+        assert [int(inputs[-1]) for inputs in asked] == list(range(19))
 
 
 def test_the_image_encoder_is_pure(trained):
@@ -173,7 +184,7 @@ def test_no_tensor_of_the_host_is_used(trained):
     asked = remembering(trained, FRAMES[:8])
     Graphs(trained, Traced)
     trained.bfloat16().to("meta")
-    for function, inputs in ((encode, [pixel_values(FRAMES[:4], SIDE)]), (advance, asked[0])):
+    for function, inputs in ((encode, [pixel_values(FRAMES[:4], SIDE)]), (advance, asked[0]), (advance, asked[-1])):
         there = [values.to("meta", torch.bfloat16) for values in inputs]
         if function is advance:
             there[-1] = there[-1].float()
@@ -258,16 +269,92 @@ def test_no_graph_without_a_gpu_or_unasked():
     assert tracker._graphs is tracker._graphs
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not CUDA, reason="no CUDA device")
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.filterwarnings("error::RuntimeWarning")  # it was not recorded
+# On a GPU
+
+ON_A_GPU = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not CUDA, reason="no CUDA device"),
+    pytest.mark.filterwarnings("error::RuntimeWarning"),  # it was not recorded
+]
+DTYPES = [torch.float32, torch.bfloat16]
+LIMIT = {torch.float32: 1e-3, torch.bfloat16: 2e-2}  # of a share of pixels, or of the largest value
+
+
+def on_a_gpu(test):
+    for mark in ON_A_GPU:
+        test = mark(test)
+    return test
+
+
+@on_a_gpu
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_graphs_on_a_gpu_give_what_there_is_without(trained, dtype):
     model = trained.to("cuda", dtype)
     eager, tracker = Sam2Tracker(model, 4), Sam2Tracker(model, 4, graphs=True)
-    for frames in (FRAMES, FRAMES[::-1].copy(), FRAMES):
-        labels = tracker.track(frames, SEEDS)
-        assert np.mean(labels != eager.track(frames, SEEDS)) < (1e-3 if dtype == torch.float32 else 1e-2)
+    other = FRAMES[::-1].copy()
+    expected = {id(frames): eager.track(frames, SEEDS) for frames in (FRAMES, other)}
+    # What one graph too few, or another video's memory, would make of it.
+    assert np.mean(expected[id(FRAMES)] != expected[id(other)]) > 3 * LIMIT[dtype]
+    for frames in (FRAMES, other, FRAMES, other):
+        assert np.mean(tracker.track(frames, SEEDS) != expected[id(frames)]) < LIMIT[dtype]
     assert not eager._graphs.plays
-    assert {key[0] for key in tracker._graphs.plays} == {encode, advance}
+    # The encoder for chunks of 4 frames and of one; steps with one to three frames remembered, and with all of them.
+    assert Counter(key[0] for key in tracker._graphs.plays) == {encode: 2, advance: 4}
     assert torch.randn(2, device="cuda").isfinite().all()  # what recording changes for a while is as it was
+
+
+@on_a_gpu
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_graphs_of_every_length_of_memory_on_a_gpu(trained, dtype):
+    """One after another, each played with other values than it was recorded with, and after the others were."""
+    model = trained.to("cuda", dtype)
+    Graphs(model, None)  # position encodings are no longer kept
+    record = Recorder(torch.device("cuda", torch.cuda.current_device()))
+    here, there = (remembering(model, frames) for frames in (FRAMES, FRAMES[::-1].copy()))
+    with torch.inference_mode():
+        plays = [record(lambda *inputs: advance(model, *inputs), inputs) for inputs in here[:5]]
+        for _ in range(2):
+            for play, *both in zip(plays, here, there, strict=False):
+                results = [play(inputs) for inputs in both]
+                for inputs, found in zip(both, results, strict=True):
+                    for a, b in zip(found, advance(model, *inputs), strict=True):
+                        assert (a - b).abs().max() <= LIMIT[b.dtype] * b.abs().max()
+                a, b = (found[0] for found in results)
+                assert (a - b).abs().max() > 3 * LIMIT[dtype] * b.abs().max()
+
+
+@on_a_gpu
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_graphs_are_recorded_while_another_thread_detects(trained, dtype):
+    """As `prepare` has it: pictures are looked at in one thread while a video is tracked in another."""
+    model = trained.to("cuda", dtype)
+    detecting, *words = tiny_detector()
+    detector = GroundingDino(detecting.to("cuda"), *words, box_threshold=0, text_threshold=0)
+    picture = tiny_picture_model()
+    picture.vision_encoder = model.vision_encoder
+    seer = RealPerception(detector, Sam2(picture.to("cuda", dtype)), Sam2Tracker(model, 4, graphs=True), device="cuda")
+    phrases = {1: "red ball", 2: "dog", 3: "blue cat"}
+    alone = [seer.segment(frame, phrases) for frame in FRAMES]
+    assert len({labels.tobytes() for labels in alone}) > 1
+    expected = Sam2Tracker(model, 4).track(FRAMES, SEEDS)
+    done, looked = Event(), []
+
+    def look():
+        while not done.is_set():
+            for frame in FRAMES:
+                looked.append(seer.segment(frame, phrases))
+
+    with ThreadPoolExecutor(1) as other:
+        looking = other.submit(look)
+        try:
+            for _ in range(SOON + 2):
+                assert np.mean(seer.tracker.track(FRAMES, SEEDS) != expected) < LIMIT[dtype]
+                before = len(looked)
+                while len(looked) < before + 2 and not looking.done():
+                    time.sleep(0.01)
+        finally:
+            done.set()
+        looking.result()
+    assert Counter(key[0] for key in seer.tracker._graphs.plays) == {encode: 2, advance: 4}
+    for number, labels in enumerate(looked):
+        assert np.mean(labels != alone[number % len(FRAMES)]) < LIMIT[dtype]

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -67,13 +68,16 @@ class WordDetector:
     def __init__(self, tokenizer, seen):
         self.tokenizer, self.seen, self.asked = tokenizer, seen, []
 
-    def __call__(self, input_ids, **inputs):
-        words = self.tokenizer.convert_ids_to_tokens(input_ids[0])
-        self.asked.append(" ".join(words[1:-1]))
-        sure = [[said.get(word, 0.01) for word in words] for _, said in self.seen]
-        return SimpleNamespace(
-            logits=torch.tensor(sure).logit()[None], pred_boxes=torch.tensor([[box for box, _ in self.seen]])
-        )
+    def __call__(self, input_ids, pixel_values, **inputs):
+        assert len(input_ids) == len(pixel_values) == len(inputs["attention_mask"])
+        texts = [self.tokenizer.convert_ids_to_tokens(row) for row in input_ids]
+        self.asked.append([" ".join(words).replace(" [PAD]", "")[6:-6] for words in texts])
+        # Sure of what only fills up: it is not to be read.
+        sure = [
+            [[{"[PAD]": 0.99, **said}.get(word, 0.01) for word in words] for _, said in self.seen] for words in texts
+        ]
+        boxes = [[box for box, _ in self.seen]] * len(texts)
+        return SimpleNamespace(logits=torch.tensor(sure).logit(), pred_boxes=torch.tensor(boxes))
 
 
 def dino(detector, *seen, **thresholds):
@@ -98,7 +102,7 @@ def test_boxes_are_those_of_transformers_own_postprocessing(detector):
     [expected] = processor.post_process_grounded_object_detection(
         output, inputs["input_ids"], threshold=0, text_threshold=0, target_sizes=[SIZE]
     )
-    answer = detector._ask(detector.image_processor(images=IMAGE, return_tensors="pt"), "red ball")
+    [answer] = detector._answers(detector.image_processor(images=IMAGE, return_tensors="pt"), ["red ball"])
     found, _ = detector._candidates(answer, SIZE)
     edges = expected["boxes"].clamp(min=0).minimum(torch.tensor([SIZE[1], SIZE[0]] * 2))
     torch.testing.assert_close(torch.tensor([box for box, _, _ in found]), edges, atol=1e-4, rtol=0)
@@ -143,7 +147,38 @@ def test_the_noun_of_a_phrase_with_a_tail(detector):
 def test_each_phrase_is_asked_alone_and_once(detector):
     model = dino(detector, (LEFT, {"dog": 0.9}), (RIGHT, {"dog": 0.8}))
     model.detect(IMAGE, {1: "left dog", 2: "dog on the right", 3: "Red Ball.", 4: "dog"})
-    assert model.model.asked == ["dog .", "red ball ."]
+    assert model.model.asked == [["dog .", "red ball ."]]
+    model.detect(IMAGE, dict(enumerate(["cat", "dog", "left red dog", "ball", "flock of birds", "bird"], 1)))
+    assert model.model.asked[1:] == [["cat .", "dog .", "red dog .", "ball ."], ["flock of bird ##s .", "bird ."]]
+
+
+def test_a_phrase_is_answered_as_if_it_were_alone(monkeypatch):
+    """Whatever the length of those beside it."""
+    from transformers.models.grounding_dino import modeling_grounding_dino
+
+    # What parts phrases in the tiny vocabulary; else no token would look at another.
+    monkeypatch.setattr(modeling_grounding_dino, "SPECIAL_TOKENS", [2, 3, 5, 6])
+    detector = GroundingDino(*tiny_detector(), box_threshold=0, text_threshold=0)
+    seen = detector.image_processor(images=IMAGE, return_tensors="pt")
+    nouns = ["ball", "red ball", "blue cat of a red bird", "dog"]
+    answers = detector._answers(seen, nouns)
+    for noun, answer in zip(nouns, answers, strict=True):
+        [alone] = detector._answers(seen, [noun])
+        count = len(alone.places)
+        assert answer.text == alone.text
+        assert torch.equal(answer.places, alone.places)
+        torch.testing.assert_close(answer.logits[:, :count], alone.logits[:, :count], atol=1e-4, rtol=0)
+        torch.testing.assert_close(answer.boxes, alone.boxes, atol=1e-4, rtol=0)
+        assert (answer.logits[:, count:] == -torch.inf).all()
+    assert (answers[0].boxes - answers[3].boxes).abs().max() > 1e-3  # the words do matter
+    phrases = dict(enumerate([*nouns, "left ball", "bird"], 1))
+    together, apart = (replace(detector, batch=batch).detect(IMAGE, phrases) for batch in (4, 1))
+    assert set(together.found) == set(apart.found) != set()
+    for id, (box, score) in together.found.items():
+        np.testing.assert_allclose(box, apart.found[id].box, atol=1e-2)
+        assert score == pytest.approx(apart.found[id].score, abs=1e-4)
+    with pytest.raises(InvalidValueError, match="at least one phrase"):
+        replace(detector, batch=0)
 
 
 def test_two_phrases_that_claim_one_box(detector):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -231,10 +232,13 @@ def test_a_model_that_fits_nowhere_is_not_called_damaged(whole):
 
 def test_a_detector_by_name_is_loaded_when_it_is_asked(whole):
     later = WhenAsked(str(whole), box_threshold=0, text_threshold=0)
-    assert "loaded" not in vars(later)
+    assert "_loaded" not in vars(later)
     assert later.settings == {"model": str(whole), "box_threshold": 0, "text_threshold": 0}
     assert later.detect(IMAGE, {1: "dog"}).found
     assert later.loaded.settings == later.settings
+    other = WhenAsked(str(whole))
+    with ThreadPoolExecutor(4) as threads:  # it is loaded once
+        assert len({id(found) for found in threads.map(lambda _: other.loaded, range(4))}) == 1
     with pytest.raises(InvalidValueError, match="box threshold"):
         WhenAsked(str(whole), box_threshold=2)
     missing = WhenAsked("nowhere")

@@ -9,11 +9,14 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
+import numpy as np
 import pytest
 from faulty_clips import FAULTS, ColourPerception, given_tools, outcome, rejects, write_clip, write_source
 
 from throughmask.errors import OutputError
+from throughmask.perception.instruct.connection import ServerError
 from throughmask.perception.language import EnglishRules
 from throughmask.prepare.config import Config, Cutting
 from throughmask.prepare.engine import prepare
@@ -179,6 +182,79 @@ def test_an_unforeseen_error_rejects_its_clip_but_many_stop_the_run(tmp_path):
 
     with pytest.raises(RuntimeError, match="hiccuped"):
         prepare(inputs, tmp_path / "out2", FIND, lambda: Tools(EnglishRules(), Dead()))
+
+
+def test_errors_of_the_first_frame_count_as_those_of_the_others_do(tmp_path):
+    class Dead(ColourPerception):
+        def segment(self, image, phrases, hints=None):
+            raise RuntimeError("the GPU hiccuped")
+
+    for seed in range(8):
+        write_clip(tmp_path / "source", f"clip{seed}", seed, size=(64, 64))
+    inputs = open_source(tmp_path / "source")
+    with pytest.raises(RuntimeError, match="hiccuped") as raised:
+        prepare(inputs, tmp_path / "out", FIND, lambda: Tools(EnglishRules(), Dead()))
+    assert raised.value.__notes__ == ["in the clip clip4-00000-00018, the 5th in a row with an unexpected error"]
+    assert [(line["clip"][:5], line["step"]) for line in rejects(tmp_path / "out")] == [
+        (f"clip{seed}", "detect") for seed in range(4)
+    ]
+
+
+def test_while_a_clip_is_tracked_the_next_one_is_looked_at_and_no_other(tmp_path):
+    class Watched(ColourPerception):
+        """Which clip is looked at and tracked; none is done before the next one is looked at."""
+
+        def __init__(self):
+            self.log, self.looked = [], [Event() for _ in range(5)]
+            self.looked[4].set()
+
+        def segment(self, image, phrases, hints=None):
+            number = sum(kind == "look" for kind, _ in self.log)
+            self.log.append(("look", number))
+            if number:
+                self.looked[number - 1].set()
+            return super().segment(image, phrases, hints)
+
+        def track(self, frames, phrases, first=None):
+            number = sum(kind == "track" for kind, _ in self.log)
+            self.log.append(("track", number))
+            assert self.looked[number].wait(20)
+            labels = np.stack([ColourPerception.segment(self, frame, phrases) for frame in frames])
+            self.log.append(("done", number))
+            return labels
+
+    for seed in range(5):
+        write_clip(tmp_path / "source", f"clip{seed}", seed, size=(64, 64))
+    seer = Watched()
+    totals = prepare(open_source(tmp_path / "source"), tmp_path / "out", FIND, lambda: Tools(EnglishRules(), seer))
+    assert totals.samples == 5
+    assert sorted(seer.log) == sorted((kind, k) for kind in ("look", "track", "done") for k in range(5))
+    for k in range(4):
+        assert seer.log.index(("look", k + 1)) < seer.log.index(("done", k))
+    for k in range(3):
+        assert seer.log.index(("look", k + 2)) > seer.log.index(("done", k))
+
+
+def test_a_server_that_goes_down_loses_nothing(tmp_path):
+    class Failing(EnglishRules):
+        left = 3
+
+        def read(self, prompt):
+            self.left -= 1
+            if self.left < 0:
+                raise ServerError("the server does not answer")
+            return super().read(prompt)
+
+    for seed in range(6):
+        write_clip(tmp_path / "source", f"clip{seed}", seed, size=(64, 64))
+    inputs = open_source(tmp_path / "source")
+    with pytest.raises(ServerError):
+        prepare(inputs, tmp_path / "out", FIND, lambda: Tools(Failing(), ColourPerception()))
+    assert len(list((tmp_path / "out" / "samples").iterdir())) == 3
+    assert rejects(tmp_path / "out") == []
+    assert prepare(inputs, tmp_path / "out", FIND, finding_tools).made == 3
+    prepare(inputs, tmp_path / "calm", FIND, finding_tools)
+    assert outcome(tmp_path / "out") == outcome(tmp_path / "calm")
 
 
 COMMAND = "from throughmask.cli import main; import sys; sys.exit(main(sys.argv[1:]))"

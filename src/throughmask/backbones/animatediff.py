@@ -46,7 +46,8 @@ from .wan import byte_tokenizer, trained_parts, warn_if_cut
 
 LEVELS = 3  # resolutions at which an encoder attends: SD's U-Nets have no more
 PICTURES = 8  # that the VAE takes at once
-HEAD = 64  # width of the added layers' heads: the base's 40, 80 and 160 are slow or unknown to packed attention
+# Width of the added layers' heads: the base's 40, 80 and 160, or 8 of a small one, are slow or unknown to packed attention.
+HEAD = 64
 # AnimateDiff's own noise schedule, as the paper changes it (Sec. 10).
 SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "linear"}
 ZERO_SNR = {
@@ -86,7 +87,7 @@ class MaskedSpatialBlock(BasicTransformerBlock):
 
     def __init__(self, dim: int, num_heads: int, cross_attention_dim: int) -> None:
         super().__init__(dim, num_heads, dim // num_heads, cross_attention_dim=cross_attention_dim)
-        heads = num_heads if dim % HEAD else dim // HEAD
+        heads = 1 if dim < HEAD else num_heads if dim % HEAD else dim // HEAD
         self.masked_self = RegionSelfAttention(dim, heads)
         self.masked_cross = RegionCrossAttention(dim, heads, context_dim=cross_attention_dim)
 
@@ -404,7 +405,7 @@ class AnimateDiffBackbone(AnimateDiffLayout):
                     norm_num_groups=2,
                 ).eval(),
                 "scheduler": DDIMScheduler(**SCHEDULE, **ZERO_SNR),
-                "transformer": _unet((8, 16), 4, layers=2, heads=2, groups=2, text_dim=width).eval(),
+                "transformer": new_unet((8, 16), 4, layers=2, heads=2, groups=2, text_dim=width).eval(),
             }
 
     def untrained(self, vae: Path, words: Path, *, width: int, layers: int, heads: int, ffn: int) -> dict[str, Any]:
@@ -416,7 +417,7 @@ class AnimateDiffBackbone(AnimateDiffLayout):
         parts = trained_parts(vae, words)
         channels, text_dim = parts["vae"].config.z_dim, parts["text_encoder"].config.d_model
         widths, groups = (width, 2 * width, 4 * width), min(32, width // 4)
-        denoiser = _unet(widths, channels, layers=layers, heads=heads, groups=groups, text_dim=text_dim)
+        denoiser = new_unet(widths, channels, layers=layers, heads=heads, groups=groups, text_dim=text_dim)
         return {**parts, "scheduler": DDIMScheduler(**SCHEDULE, **ZERO_SNR), "transformer": denoiser}
 
     def latent_shape(self, vae: Any, num_frames: int, height: int, width: int) -> tuple[int, int, int, int]:
@@ -511,7 +512,7 @@ def _by_frame(label_BN: Tensor, num_frames: int) -> Tensor:
     return label_BN.unflatten(1, (num_frames, -1)).flatten(0, 1)
 
 
-def _unet(
+def new_unet(
     channels: tuple[int, ...], latents: int, *, layers: int, heads: int, groups: int, text_dim: int
 ) -> UNetMotionModel:
     """A new U-Net that attends at every resolution."""

@@ -49,8 +49,21 @@ Workers = Annotated[int | None, typer.Option(metavar="N", help="Processes that m
 GlDevice = Annotated[int | None, typer.Option(help="Which of EGL's devices renders the scenes.")]
 
 
+Runs = Annotated[list[Path], typer.Argument(metavar="DIR...", help="What evaluate wrote with --out, two or more.")]
+Names = Annotated[str, typer.Option(metavar="A,B,...", help="Of the runs; by default their folders'.")]
+
+
 def add_to(app: typer.Typer) -> None:
     command(app, "evaluate")(evaluate)
+    command(app, "compare")(compare)
+
+
+def compare(runs: Runs, names: Names = "") -> Answer:
+    """Put several evaluations beside each other, scene by scene."""
+    from ..evaluate.compare import compare_runs, named
+
+    found = compare_runs(named(runs, [name.strip() for name in names.split(",")] if names else ()))
+    return Answer(found.as_json(), [found.table()])
 
 
 def evaluate(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import OutputError
+from ..errors import OutputError, SampleError
 from ..files import key_of
 
 RESULTS = "results.jsonl"
@@ -24,11 +24,19 @@ class Journal:
         self.key = key_of(self.made_with)
         self.done: dict[int, Any] = {}
         self.others: dict[int, dict[str, Any]] = {}
-        for line in self._lines():
+        for line in _lines(self.path):
             if line["key"] == self.key:
                 self.done[line["scene"]] = line["result"]
             else:
                 self.others[line["scene"]] = line["made_with"]
+
+    @classmethod
+    def latest(cls, folder: Path) -> Journal:
+        """With what the newest result was made with. Raises SampleError for a folder without results."""
+        lines = _lines(folder / RESULTS)
+        if not lines:
+            raise SampleError("here are no results of evaluate", seen=str(folder), fix="name what was its --out")
+        return cls(folder, lines[-1]["made_with"])
 
     @property
     def stale(self) -> dict[int, dict[str, Any]]:
@@ -65,24 +73,25 @@ class Journal:
             file.seek(-1, 2)
             return file.read(1) == b"\n"
 
-    def _lines(self) -> list[dict[str, Any]]:
-        """The lines that are whole; a process that was killed may have left half of one."""
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """The lines that are whole; a process that was killed may have left half of one."""
+    try:
+        texts = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        fix = "choose another place"
+        raise OutputError("earlier results cannot be read", seen=str(path), fix=fix) from error
+    lines = []
+    for text in texts:
         try:
-            texts = self.path.read_text(encoding="utf-8", errors="replace").split("\n")
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            fix = "choose another place"
-            raise OutputError("earlier results cannot be read", seen=str(self.path), fix=fix) from error
-        lines = []
-        for text in texts:
-            try:
-                line = json.loads(text)
-            except ValueError:
-                continue
-            if isinstance(line, dict) and {"scene", "key", "made_with", "result"} <= set(line):
-                lines.append(line)
-        return lines
+            line = json.loads(text)
+        except ValueError:
+            continue
+        if isinstance(line, dict) and {"scene", "key", "made_with", "result"} <= set(line):
+            lines.append(line)
+    return lines
 
 
 def _short(value: Any) -> str:

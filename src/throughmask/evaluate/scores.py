@@ -107,9 +107,12 @@ class Scores:
 
     def mean(self, mode: str, row: str, measure: str, group: str = "all") -> Mean | None:
         """None where nothing was measured."""
+        return mean_of_scenes(self.parts(mode, row, measure, group))
+
+    def parts(self, mode: str, row: str, measure: str, group: str = "all") -> list[tuple[float, int]]:
+        """Sum and count of each scene of a group, (0, 0) where nothing was measured."""
         chosen = [scene for scene in self.scenes if group in ("all", scene.group)]
-        tallies = [scene.tallies.get(mode, {}).get(row, {}) for scene in chosen]
-        return mean_of_scenes([tally.get(measure, (0.0, 0)) for tally in tallies])
+        return [scene.tallies.get(mode, {}).get(row, {}).get(measure, (0.0, 0)) for scene in chosen]
 
     def entries(self, mode: str) -> Iterator[tuple[Measure, str, dict[str, Mean | None]]]:
         """Measure, row and the mean of each group, where there is any."""
@@ -162,23 +165,24 @@ class Scores:
         seeds = f"{len(self.seeds)} seed{'s' * (len(self.seeds) != 1)} of noise each"
         lines = [f"{self.split}: {len(self.scenes)} scenes, {seeds}; means with 95 % intervals over scenes"]
         for mode in self.modes:
-            lines += ["", TITLES[mode], _line("", "", GROUPS)]
+            lines += ["", TITLES[mode], line("", "", GROUPS)]
             last = None
             for measure, row, means in self.entries(mode):
                 title = measure.title if measure is not last else ""
-                lines.append(_line(title, row, [cell(means[group], measure) for group in GROUPS]))
+                lines.append(line(title, row, [cell(means[group], measure) for group in GROUPS]))
                 last = measure
         return "\n".join([*lines, "", self.left_out] if self.left_out else lines)
 
 
-def cell(mean: Mean | None, measure: Measure) -> str:
-    """A mean as text, such as "0.71 [0.60, 0.81]"."""
+def cell(mean: Mean | None, measure: Measure, *, signed: bool = False) -> str:
+    """A mean as text, such as "0.71 [0.60, 0.81]"; a difference as "+0.05 [-0.02, 0.11]"."""
     if mean is None:
         return "–"
     digits = 1 if measure.decibel else 2
     edges = "" if mean.low is None else f" [{mean.low:.{digits}f}, {mean.high:.{digits}f}]"
-    return f"{mean.value:.{digits}f}{edges}"
+    return f"{mean.value:{'+' if signed else ''}.{digits}f}{edges}"
 
 
-def _line(title: str, row: str, cells: Sequence[str]) -> str:
-    return f"{title:<22} {row:<6}{''.join(f'{text:>22}' for text in cells)}".rstrip()
+def line(title: str, row: str, cells: Sequence[str], name: int = 6) -> str:
+    """A row of a table; name: columns of the row's name."""
+    return f"{title:<22} {row[:name]:<{name}}{''.join(f'{text:>22}' for text in cells)}".rstrip()

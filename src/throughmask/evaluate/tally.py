@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from math import isfinite
 
 import numpy as np
+import numpy.typing as npt
 
+Floats = npt.NDArray[np.float64]
 # Measure -> the sum over what was measured (toys, or videos), and how many these were.
 Tally = dict[str, tuple[float, int]]
 
@@ -47,14 +49,30 @@ def mean_of_scenes(parts: Sequence[tuple[float, int]]) -> Mean | None:
 
     parts: sum and count of each scene, in a fixed order. None if nothing was counted.
     """
-    array = np.array([part for part in parts if part[1]], np.float64).reshape(-1, 2)
-    if not len(array):
+    return _mean([[part] for part in parts if part[1]])
+
+
+def difference_of_scenes(before: Sequence[tuple[float, int]], after: Sequence[tuple[float, int]]) -> Mean | None:
+    """How much the mean of `after` is above that of `before`, of the same scenes in the same order; its interval draws
+    scenes with both of their parts, as what is hard for one is hard for the other. None if nothing was counted in both.
+    """
+    return _mean([[a, b] for a, b in zip(before, after, strict=True) if a[1] and b[1]])
+
+
+def _mean(parts: Sequence[Sequence[tuple[float, int]]]) -> Mean | None:
+    """Of the last column's mean, less the first one's where there are two: scenes, columns, sum and count."""
+    if not parts:
         return None
-    value, count = array.sum(0)
+    array = np.array(parts, np.float64)
+
+    def value(sums: Floats) -> Floats:
+        means = sums[..., 0] / sums[..., 1]
+        return np.asarray(means[..., -1] - (means[..., 0] if means.shape[-1] > 1 else 0))
+
     low = high = None
     if len(array) > 1:
         # A scene counts with all of its toys and seeds, which are alike: to draw toys alone would promise too much.
         chosen = np.random.default_rng(0).integers(0, len(array), (RESAMPLES, len(array)))
-        drawn = array[chosen].sum(1)
-        low, high = (float(edge) for edge in np.quantile(drawn[:, 0] / drawn[:, 1], [0.025, 0.975]))
-    return Mean(float(value / count), low, high, int(count), len(array))
+        low, high = (float(edge) for edge in np.quantile(value(array[chosen].sum(1)), [0.025, 0.975]))
+    sums = array.sum(0)
+    return Mean(float(value(sums)), low, high, int(sums[-1, 1]), len(array))

@@ -25,7 +25,7 @@ from .engine import MOST_UNEXPECTED, Done, Pools
 from .filters import Reject
 from .inputs import Input
 from .ledger import Ledger, write_sample
-from .making import Decoded, Made, Tools, decode_clip, make_sample
+from .making import Decoded, Made, Tools, decode_clip, find, make_sample, track
 
 Row = dict[str, Any]
 MIN_CPUS = 8  # Ray counts them, it does not use them up: with fewer than one for each actor a run would wait forever
@@ -137,16 +137,20 @@ class Decoding:
 
 
 class Seeing:
-    """An actor with models. They see one clip at a time; a second thread unpacks the next and packs the one before."""
+    """An actor with models. They see one clip at a time; a second thread unpacks the next, filters and packs the
+    one before.
+    """
 
     def __init__(self, config: Config, open_tools: Callable[[], Tools]) -> None:
         warnings.simplefilter("ignore", ThroughMaskWarning)
         self.config, self.tools, self.models = config, open_tools(), threading.Lock()
 
     def __call__(self, batch: Row) -> Row:
+        clip: Clip = pickle.loads(batch["item"][0])
         decoded: Decoded = pickle.loads(batch["decoded"][0])
         with self.models:
-            made = make_sample(pickle.loads(batch["item"][0]), decoded, self.config, self.tools)
+            found = track(find(clip, decoded, self.config, self.tools), self.tools)
+        made = make_sample(clip, found, self.config)
         return {"item": batch["item"], "made": [_packed(made, made)]}
 
 

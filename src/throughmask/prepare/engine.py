@@ -16,7 +16,7 @@ from .cutting import Clip, Cut, check_cutting, cut
 from .filters import Reject
 from .inputs import Input
 from .ledger import Entry, Ledger
-from .making import Made, Tools, decode_clip, make_sample
+from .making import Found, Tools, decode_clip, find, make_sample, track
 from .progress import Progress
 
 MOST_UNEXPECTED = 5  # in a row: then it is not the clips
@@ -137,32 +137,38 @@ def _plan(inputs: Sequence[Input], marks: Mapping[str, str], ledger: Ledger) -> 
 def _make_here(
     todo: Sequence[Clip], marks: Mapping[str, str], config: Config, tools: Tools, ledger: Ledger
 ) -> Iterator[Done]:
-    """The clips in order; while the models are at work on one, the next is decoded and the one before written.
+    """The clips in order; while one is tracked, the next is decoded and looked at, and the one before is filtered and
+    written.
 
     Each is written down before it is told, so three clips are in memory at a time.
     """
     unexpected, writing = 0, None
 
-    def write(clip: Clip, made: Made) -> Done:
+    def look(clip: Clip) -> Found:
+        return find(clip, decode_clip(clip, config, tools), config, tools)
+
+    def write(clip: Clip, found: Found) -> Done:
+        nonlocal unexpected
+        made = make_sample(clip, found, config)
+        unexpected = unexpected + 1 if made.error is not None else 0
+        if made.error is not None and unexpected == MOST_UNEXPECTED:
+            made.error.add_note(f"in the clip {clip.id}, the {unexpected}th in a row with an unexpected error")
+            raise made.error
         begun = time.perf_counter()
         ledger.add(clip.id, marks[clip.input.id], made.result, made.facts)
         return Done(isinstance(made.result, Reject), {**made.seconds, "write": time.perf_counter() - begun})
 
-    with ThreadPoolExecutor(1) as decoder, ThreadPoolExecutor(1) as writer:
-        coming = decoder.submit(decode_clip, todo[0], config, tools)
+    with ThreadPoolExecutor(1) as finder, ThreadPoolExecutor(1) as writer:
+        coming = finder.submit(look, todo[0])
         for number, clip in enumerate(todo):
-            decoded = coming.result()
+            found = coming.result()
             if number + 1 < len(todo):
-                coming = decoder.submit(decode_clip, todo[number + 1], config, tools)
-            made = make_sample(clip, decoded, config, tools)
-            unexpected = unexpected + 1 if made.error is not None else 0
-            if made.error is not None and unexpected == MOST_UNEXPECTED:
-                made.error.add_note(f"in the clip {clip.id}, the {unexpected}th in a row with an unexpected error")
-                raise made.error
+                coming = finder.submit(look, todo[number + 1])
+            found = track(found, tools)
             if writing is not None:
                 yield writing.result()
-            writing = writer.submit(write, clip, made)
-            del decoded, made  # a clip is large
+            writing = writer.submit(write, clip, found)
+            del found  # a clip is large
         if writing is not None:
             yield writing.result()
     tools.reader.close()

@@ -42,9 +42,21 @@ class Decoded(NamedTuple):
     made: Made | None = None
 
 
+class Found(NamedTuple):
+    """A clip whose caption is read: its Scene, and its masks once they are known; or what became of it already."""
+
+    video: Video | None = None
+    scene: Scene | None = None
+    trajectory: MaskTrajectory | None = None
+    seconds: Mapping[str, float] = {}
+    made: Made | None = None
+
+
 @dataclass(eq=False)
 class Tools:
-    """What works on clips. tell: frames (T H W 3) to a caption, for a video that has none."""
+    """What works on clips. tell: frames (T H W 3) to a caption, for a video that has none. perception: it looks at one
+    clip's first frame in a thread while it follows another clip's objects in a second one.
+    """
 
     language: Language
     perception: Perception | None = None
@@ -65,11 +77,12 @@ def prepare_clip(clip: Clip, config: Config, tools: Tools) -> Made:
 
     Raises ServerError, which is no fault of the clip; whatever else goes wrong rejects it.
     """
-    return make_sample(clip, decode_clip(clip, config, tools), config, tools)
+    found = find(clip, decode_clip(clip, config, tools), config, tools)
+    return make_sample(clip, track(found, tools), config)
 
 
 def decode_clip(clip: Clip, config: Config, tools: Tools) -> Decoded:
-    """The first half, which needs no models."""
+    """The first part, which needs no models."""
     steps = _Steps()
     try:
         return _decoded(clip, config, tools, steps)
@@ -77,16 +90,45 @@ def decode_clip(clip: Clip, config: Config, tools: Tools) -> Decoded:
         return Decoded(made=_rejected(error, steps))
 
 
-def make_sample(clip: Clip, decoded: Decoded, config: Config, tools: Tools) -> Made:
-    """The second half: who is in the clip, where they go, and whether it is worth training on. Raises ServerError."""
+def find(clip: Clip, decoded: Decoded, config: Config, tools: Tools) -> Found:
+    """The second part: what the caption says, and who of that is in the first frame. Raises ServerError."""
     if decoded.made is not None:
-        return decoded.made
+        return Found(made=decoded.made)
     steps = _Steps(decoded.seconds)
     try:
-        sample, facts = _story(clip, decoded, config, tools, steps)
-        return Made(sample, facts, steps.seconds)
+        return _found(clip, decoded, config, tools, steps)
     except ServerError:
         raise
+    except Exception as error:
+        return Found(made=_rejected(error, steps))
+
+
+def track(found: Found, tools: Tools) -> Found:
+    """The third part: where everyone goes, unless masks are given. Raises ServerError."""
+    if found.made is not None or found.trajectory is not None:
+        return found
+    steps = _Steps(found.seconds)
+    try:
+        assert found.video is not None
+        assert found.scene is not None
+        assert tools.perception is not None
+        with steps("track"):
+            trajectory = track_video(found.video, found.scene, tools.perception)
+        return found._replace(trajectory=trajectory, seconds=steps.seconds)
+    except ServerError:
+        raise
+    except Exception as error:
+        return Found(made=_rejected(error, steps))
+
+
+def make_sample(clip: Clip, found: Found, config: Config) -> Made:
+    """The last part, which needs no models: whether it is worth training on."""
+    if found.made is not None:
+        return found.made
+    steps = _Steps(found.seconds)
+    try:
+        sample, facts = _story(clip, found, config, steps)
+        return Made(sample, facts, steps.seconds)
     except Exception as error:
         return _rejected(error, steps)
 
@@ -119,7 +161,7 @@ def _decoded(clip: Clip, config: Config, tools: Tools, steps: _Steps) -> Decoded
     return Decoded(video, labels, masks.names, steps.seconds)
 
 
-def _story(clip: Clip, decoded: Decoded, config: Config, tools: Tools, steps: _Steps) -> tuple[Sample, dict[str, Any]]:
+def _found(clip: Clip, decoded: Decoded, config: Config, tools: Tools, steps: _Steps) -> Found:
     item, video, labels = clip.input, decoded.video, decoded.labels
     assert video is not None
     with steps("language"):
@@ -132,11 +174,31 @@ def _story(clip: Clip, decoded: Decoded, config: Config, tools: Tools, steps: _S
         if labels is None and not reading.objects:
             _stop(Reject("language", "the caption names no object", caption))
     if labels is None:
-        scene, trajectory = _found(video, reading, config.filters, tools, steps)
-    else:
-        trajectory = MaskTrajectory(labels, video.fps)
-        objects = _given_objects(trajectory.ids, decoded.names, reading)
-        scene = Scene(video.frames[0], labels[0], caption, reading.motion_prompt or caption, objects)
+        scene = _detected(video, reading, config.filters, tools, steps)
+        return Found(video, scene, seconds=steps.seconds)
+    trajectory = MaskTrajectory(labels, video.fps)
+    objects = _given_objects(trajectory.ids, decoded.names, reading)
+    scene = Scene(video.frames[0], labels[0], caption, reading.motion_prompt or caption, objects)
+    return Found(video, scene, trajectory, steps.seconds)
+
+
+def _detected(video: Video, reading: Reading, filters: Filters, tools: Tools, steps: _Steps) -> Scene:
+    """Detect and segment in the first frame. Id k is the k-th object that the caption names."""
+    assert tools.perception is not None
+    things = tuple(SceneObject(k, thing.name, thing.prompt) for k, thing in enumerate(reading.objects, 1))
+    with steps("detect"):
+        first = tools.perception.segment(video.frames[0], {thing.id: thing.name for thing in things})
+        if not present_ids(first) and not any(thing.enters for thing in reading.objects):
+            _stop(Reject("detect", "no object found", [thing.name for thing in things]))
+        _stop(check_first(first, filters))
+    return Scene(video.frames[0], first, reading.prompt, reading.motion_prompt, things)
+
+
+def _story(clip: Clip, found: Found, config: Config, steps: _Steps) -> tuple[Sample, dict[str, Any]]:
+    item, video, scene, trajectory = clip.input, found.video, found.scene, found.trajectory
+    assert video is not None
+    assert scene is not None
+    assert trajectory is not None
     with steps("filter"):
         measures = measure(trajectory)
         _stop(check(measures, config.filters))
@@ -148,22 +210,6 @@ def _story(clip: Clip, decoded: Decoded, config: Config, tools: Tools, steps: _S
         facts["not found"] = lost
     source = item.origin.source or item.name
     return Sample(scene, trajectory, video, Origin(source, item.origin.licence)), facts
-
-
-def _found(
-    video: Video, reading: Reading, filters: Filters, tools: Tools, steps: _Steps
-) -> tuple[Scene, MaskTrajectory]:
-    """Detect and segment in the first frame, then track. Id k is the k-th object that the caption names."""
-    assert tools.perception is not None
-    things = tuple(SceneObject(k, thing.name, thing.prompt) for k, thing in enumerate(reading.objects, 1))
-    with steps("detect"):
-        first = tools.perception.segment(video.frames[0], {thing.id: thing.name for thing in things})
-        if not present_ids(first) and not any(thing.enters for thing in reading.objects):
-            _stop(Reject("detect", "no object found", [thing.name for thing in things]))
-        _stop(check_first(first, filters))
-    scene = Scene(video.frames[0], first, reading.prompt, reading.motion_prompt, things)
-    with steps("track"):
-        return scene, track_video(video, scene, tools.perception)
 
 
 def _given_objects(ids: tuple[int, ...], names: Mapping[int, str], reading: Reading) -> tuple[SceneObject, ...]:

@@ -1,11 +1,12 @@
-"""Boxes by phrase: Grounding DINO through transformers' own class, one phrase at a time."""
+"""Boxes by phrase: Grounding DINO through transformers' own class, each phrase in a text of its own."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
+from threading import Lock
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -67,7 +68,10 @@ class GroundingDino:
     """Detector over GroundingDinoForObjectDetection.
 
     A box counts if one of its phrase's words is seen in it more surely than box_threshold, and its noun more surely
-    than text_threshold, so that "red ball" is no red block. Raises InvalidValueError unless both are from 0 to 1.
+    than text_threshold, so that "red ball" is no red block. batch: how many phrases the network is given at a time,
+    each with the picture; what it answers to one does not depend on the others.
+
+    Raises InvalidValueError unless both thresholds are from 0 to 1, and batch above 0.
     """
 
     model: Any
@@ -76,8 +80,13 @@ class GroundingDino:
     box_threshold: float = THRESHOLD
     text_threshold: float = THRESHOLD
     name: str = ""
+    batch: int = 4
+    # A tokenizer that one thread sets to pad while it is at work in another raises "Already borrowed".
+    _reading: Any = field(default_factory=Lock, init=False, repr=False)
 
     def __post_init__(self) -> None:
+        if self.batch < 1:
+            raise InvalidValueError("at least one phrase is asked at a time", seen=self.batch)
         for what in ("box_threshold", "text_threshold"):
             if not 0 <= getattr(self, what) <= 1:
                 raise InvalidValueError(f"the {what.replace('_', ' ')} is from 0 to 1", seen=getattr(self, what))
@@ -106,7 +115,9 @@ class GroundingDino:
         if tokenizer.convert_tokens_to_ids(".") in (None, tokenizer.unk_token_id):  # transformers makes an empty one
             raise SampleError(f"{name} lacks its tokenizer", fix="copy the whole folder again, or download it again")
         model = load_whole(GroundingDinoForObjectDetection, folder, device, dtype=torch.float32)
-        return cls(model, tokenizer, image_processor, box_threshold, text_threshold, name)
+        # On a CPU a batch takes as long as its phrases one by one, and more memory.
+        batch = 1 if device == "cpu" else cls.batch
+        return cls(model, tokenizer, image_processor, box_threshold, text_threshold, name, batch)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -122,8 +133,10 @@ class GroundingDino:
         with enough_memory("Grounding DINO", self.model.device):
             seen = {name: on_device(value, self.model.device) for name, value in seen.items()}
             # All are asked before the first answer is read, which a GPU would be idle after.
-            answers = {noun: self._ask(seen, noun) for noun in dict.fromkeys(nouns.values())}
-            for noun, answer in answers.items():
+            asked = list(dict.fromkeys(nouns.values()))
+            groups = (asked[begin : begin + self.batch] for begin in range(0, len(asked), self.batch))
+            answers = [answer for group in groups for answer in self._answers(seen, group)]
+            for noun, answer in zip(asked, answers, strict=True):
                 candidates[noun], best[noun] = self._candidates(answer, size)
         boxes = allot(phrases, candidates, size)
         missed = {
@@ -136,12 +149,18 @@ class GroundingDino:
         return Detections({id: Detection(box, score) for id, (box, score, _) in boxes.items()}, missed)
 
     @torch.inference_mode()
-    def _ask(self, seen: Mapping[str, Tensor], noun: str) -> _Answer:
-        text = noun.replace(".", " ").strip() + "."
-        words = self.tokenizer(text, return_tensors="pt", return_offsets_mapping=True)
-        places = words.pop("offset_mapping")[0]
-        output = self.model(**seen, **{name: on_device(value, self.model.device) for name, value in words.items()})
-        return _Answer(text, places, output.logits[0], output.pred_boxes[0])
+    def _answers(self, seen: Mapping[str, Tensor], nouns: Sequence[str]) -> list[_Answer]:
+        """Of each noun; seen: of one picture."""
+        texts = [noun.replace(".", " ").strip() + "." for noun in nouns]
+        with self._reading:
+            words = self.tokenizer(
+                texts, padding=True, padding_side="right", return_tensors="pt", return_offsets_mapping=True
+            )
+        places, lengths = words.pop("offset_mapping"), words["attention_mask"].sum(1).tolist()
+        several = {name: values.expand(len(texts), *values.shape[1:]) for name, values in seen.items()}
+        output = self.model(**several, **{name: on_device(value, self.model.device) for name, value in words.items()})
+        rows = zip(texts, places, lengths, output.logits, output.pred_boxes, strict=True)
+        return [_Answer(text, place[:length], logits, boxes) for text, place, length, logits, boxes in rows]
 
     def _candidates(self, answer: _Answer, size: tuple[int, int]) -> tuple[list[Candidate], float]:
         """Boxes above the thresholds, and the best score of any."""
@@ -171,6 +190,7 @@ class WhenAsked:
     box_threshold: float = THRESHOLD
     text_threshold: float = THRESHOLD
     say: Say = silent
+    _loading: Any = field(default_factory=Lock, init=False, repr=False)
 
     def __post_init__(self) -> None:
         GroundingDino(None, None, None, self.box_threshold, self.text_threshold)  # refuses wrong thresholds now
@@ -183,8 +203,14 @@ class WhenAsked:
         """Raises as `GroundingDino.load` does, too."""
         return self.loaded.detect(image, phrases)
 
-    @cached_property
+    @property
     def loaded(self) -> GroundingDino:
+        """The same for all threads. Raises as `GroundingDino.load` does."""
+        with self._loading:
+            return self._loaded
+
+    @cached_property
+    def _loaded(self) -> GroundingDino:
         thresholds = {"box_threshold": self.box_threshold, "text_threshold": self.text_threshold}
         return GroundingDino.load(self.name, device=self.device, say=self.say, **thresholds)
 

@@ -18,6 +18,9 @@ Play = Callable[[Sequence[Tensor]], list[Tensor]]
 Record = Callable[[Callable[..., list[Tensor]], Sequence[Tensor]], Play]
 
 SOON = 2  # how often a function runs with new shapes before it is recorded, which takes ten times as long
+# SAM 2.1's memory grows through 16 shapes for each number of objects, and a chunk has up to 8 lengths: those of three
+# numbers of objects are kept, and a fourth's begin to take the place of what was used least recently.
+LIMIT = 64
 ROOM = 0.5  # graphs keep their memory: none is recorded where less of the GPU's is free
 
 
@@ -28,17 +31,15 @@ class Graphs:
     recorded. limit: how many recorded ones are kept, the least recently used go first.
     """
 
-    def __init__(self, model: Any, record: Record | None, limit: int = 8) -> None:
+    def __init__(self, model: Any, record: Record | None, limit: int = LIMIT) -> None:
         self.model, self.record, self.limit = model, record, limit
         self.plays: OrderedDict[Any, Play] = OrderedDict()
         self.seen: Counter[Any] = Counter()
         self.failed: set[Any] = set()
         self.lock = Lock()  # a graph has one place for its inputs
-        if record is None:
-            return
-        for module in model.modules():
+        for module in model.modules() if isinstance(model, torch.nn.Module) else ():
             # transformers keeps the last position encoding: made before, a graph would read it when it is long gone,
-            # and made while one is recorded it has no values.
+            # made while one is recorded it has no values, and made on another thread's stream it may have none yet.
             if cached := getattr(module, "build_sine_position_embedding", None):
                 module.build_sine_position_embedding = getattr(cached, "__wrapped__", cached)
 

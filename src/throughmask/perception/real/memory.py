@@ -39,7 +39,8 @@ class Memory:
     """Of N objects, shown in one frame: that frame, and the last ones that SAM 2 looks back at.
 
     ids: of the objects. masks: logits N 1 Y X of the frame in which they are shown. Bounded, however long the video.
-    graphs: what replays the step through a frame, once as much is remembered as ever will be.
+    graphs: what replays the step through a frame: one graph for each number of frames that are remembered, as they come
+    once a video until as much is remembered as ever will be.
     """
 
     @torch.inference_mode()
@@ -76,10 +77,8 @@ class Memory:
     @torch.inference_mode()
     def step(self, seen: Seen) -> Tensor:
         """Mask logits N 1 Y X in the next frame, which is remembered."""
-        config, state = self.graphs.model.config, (self.values, self.pointers, self.age)
-        inputs = (*seen.features, seen.places, *self.constants, *state)
-        full = len(self.values) == config.num_maskmem and len(self.pointers) == config.max_object_pointers_in_encoder
-        outputs = self.graphs(advance, *inputs) if full else advance(self.graphs.model, *inputs)
+        state = self.values, self.pointers, self.age
+        outputs = self.graphs(advance, *seen.features, seen.places, *self.constants, *state)
         logits, self.values, self.pointers, self.age = outputs
         return logits
 

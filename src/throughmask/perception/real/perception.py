@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -24,7 +26,8 @@ class RealPerception:
     """Perception over a Detector, SAM 2 for pictures and SAM 2 for videos.
 
     look_every: an object that is not in frame 0 is looked for in every so many frames, and followed from there both
-    ways. say: hears of what is not found, and why. settings: what run.json records.
+    ways. say: hears of what is not found, and why. device: where the models are; on a GPU a picture may be segmented in
+    one thread while a video is tracked in another. settings: what run.json records.
     """
 
     detector: Detector
@@ -33,6 +36,7 @@ class RealPerception:
     segmenter_name: str = ""
     look_every: int = 8
     say: Say = silent
+    device: str = "cpu"
 
     @classmethod
     def load(
@@ -44,12 +48,14 @@ class RealPerception:
         dtype: str = "float32",
         box_threshold: float = THRESHOLD,
         text_threshold: float = THRESHOLD,
+        graphs: bool = False,
         say: Say = silent,
     ) -> RealPerception:
         """Models by hub id or folder, downloaded if need be; `say` hears how much before it comes.
 
         detector: or one that is ready; by name it is found and loaded when it is first asked, for where boxes, points
         or masks are given it may never be. device: one that is there. dtype: of SAM 2, float32, bfloat16 or float16.
+        graphs: as Sam2Tracker has it.
 
         Raises InvalidValueError for impossible names or thresholds, SampleError for models that cannot be had,
         DeviceError for a device that is too small.
@@ -70,8 +76,8 @@ class RealPerception:
         picture.vision_encoder = video.vision_encoder  # nine tenths of the weights, once
         with enough_memory("SAM 2", device):
             # On a CPU a chunk takes as long as its frames one by one, and more memory.
-            tracker = Sam2Tracker(video, chunk=1) if device == "cpu" else Sam2Tracker(video)
-            return cls(detector, Sam2(picture.to(device)), tracker, segmenter, say=say)
+            tracker = Sam2Tracker(video, chunk=1) if device == "cpu" else Sam2Tracker(video, graphs=graphs)
+            return cls(detector, Sam2(picture.to(device)), tracker, segmenter, say=say, device=device)
 
     def make_ready(self) -> None:
         """Load the detector, if it is not there yet. Raises as `load` does."""
@@ -96,12 +102,13 @@ class RealPerception:
 
     def _segment(self, image: Pixels, phrases: Mapping[int, str], prompts: dict[int, Prompt]) -> Labels:
         unknown = set(phrases) - set(prompts)
-        if unknown:
-            found, missed = self._detect(image, phrases)  # all, so that none takes another's box
-            prompts = prompts | {id: Prompt(box=found[id].box) for id in unknown & set(found)}
-            for id in sorted(unknown & set(missed)):
-                self.say(f"Not found: {missed[id]}.")
-        labels = self.segmenter.segment(image, prompts)
+        with aside(self.device):
+            if unknown:
+                found, missed = self._detect(image, phrases)  # all, so that none takes another's box
+                prompts = prompts | {id: Prompt(box=found[id].box) for id in unknown & set(found)}
+                for id in sorted(unknown & set(missed)):
+                    self.say(f"Not found: {missed[id]}.")
+            labels = self.segmenter.segment(image, prompts)
         for id in sorted(set(prompts) - set(present_ids(labels))):
             self.say(f"Not found: {phrases[id]!r}: its mask is empty, or smaller objects cover it.")
         return labels
@@ -141,6 +148,22 @@ class RealPerception:
             except InvalidValueError:
                 wrong[id] = f"{phrases[id]!r}: the detector gives a box that is not in the picture"
         return sound, {**missed, **wrong}
+
+
+def aside(device: Any) -> AbstractContextManager[Any]:
+    """What is computed inside has a stream of its own on a GPU: what another thread computes there meanwhile is not
+    waited for. All that goes in and comes out is on the host, but for weights, which have been there for long.
+    """
+    device = torch.device(device)
+    return torch.cuda.stream(_stream(device)) if device.type == "cuda" else nullcontext()
+
+
+@cache
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    """Always the same one, as each keeps memory for itself."""
+    stream = torch.cuda.Stream(device)
+    stream.wait_stream(torch.cuda.current_stream(device))  # weights, unless they are copied by a host that waits
+    return stream
 
 
 def prompts_of(hints: Labels, ids: Iterable[int]) -> dict[int, Prompt]:

@@ -105,8 +105,7 @@ class Sam2Tracker:
     def _seen(self, frames: Pixels) -> deque[Seen]:
         """Frames (uint8 T H W 3) through the image encoder, all at once."""
         pixels = pixel_values(frames, self.model.config.image_size, self.model.device).to(self.model.dtype)
-        full = len(frames) == self.chunk  # the last one may be shorter
-        *features, places = self._graphs(encode, pixels) if full else encode(self.model, pixels)
+        *features, places = self._graphs(encode, pixels)
         return deque(Seen([level[:, k : k + 1] for level in features], places) for k in range(len(frames)))
 
     @torch.inference_mode()
