@@ -280,7 +280,8 @@ def networks(args: argparse.Namespace, folder: Path, result: dict[str, Any], kee
         if cuda:
             cuda.reset_peak_memory_stats()
         with gpu_watched(str(cuda.get_device_properties(0).uuid) if cuda else None) as seen:
-            row = timed(source, frames, lambda: Tools(EnglishRules(), seer), None)
+            tools = Tools(EnglishRules(), seer, at_once=args.at_once or (2 if cuda else 1))
+            row = timed(source, frames, lambda tools=tools: tools, None)
         row |= {"frames": frames, "clips_s": row["clips"] / row["wall_s"], "models_s": seer.seconds}
         row |= {"overhead": row["wall_s"] / seer.seconds - 1}
         held = (cuda.max_memory_allocated() - weights) / 2**20 if cuda else None
@@ -452,6 +453,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10, help="with long: of the film")
     parser.add_argument("--fps", type=int, default=12, help="with long: of the film")
     parser.add_argument("--tiny", action="store_true", help="with h200: small sizes on the CPU")
+    parser.add_argument("--at-once", type=int, help="clips that are tracked at a time on a GPU; as prepare does it, 2")
     parser.add_argument("--graphs", action="store_true", help="with h200: SAM 2 by CUDA graphs")
     parser.add_argument("--profile", action="store_true", help="with h200: print what tracking spends its time on")
     parser.add_argument("--out", type=Path, metavar="PATH", help="write PATH.json and PATH.md")

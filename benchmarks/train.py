@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler, WanTransformer3DModel
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 
 from throughmask.backbones import Backbone
 from throughmask.backbones.animatediff import BACKBONE as UNET
@@ -41,8 +42,8 @@ ITEMS, LOCAL = 64, 16
 
 @dataclass(frozen=True)
 class Shape:
-    """latents: C F Y X. text: tokens of a global prompt, and their width. batch: on each process, in `accumulate`
-    parts. A U-Net has `layers` blocks at each of three resolutions."""
+    """latents: C F Y X. text: tokens of a global prompt, and their width. batch: on each process. A U-Net has `layers`
+    blocks at each of three resolutions."""
 
     stage: str
     width: int
@@ -56,7 +57,6 @@ class Shape:
     checkpointing: bool = False
     recipe: str = "paper"
     backbone: Backbone = WAN
-    accumulate: int = 1
 
     @property
     def patch(self) -> int:
@@ -65,7 +65,7 @@ class Shape:
 
 
 TOYBOX = Shape("motion", 256, 4, 7, 768, 0, (16, 7, 32, 32), (128, 192), 128)
-TOYBOX_UNET = replace(TOYBOX, width=32, layers=2, ffn=0, backbone=UNET, accumulate=4)
+TOYBOX_UNET = replace(TOYBOX, width=32, layers=2, ffn=0, backbone=UNET)
 SHAPES = {
     "toybox-motion": replace(TOYBOX, blocks=1, recipe="bound"),
     "toybox-plain": TOYBOX,
@@ -137,11 +137,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=40, help="that are timed")
     parser.add_argument("--warm", type=int, default=8, help="steps before those")
     parser.add_argument("--parallel", choices=("ddp", "fsdp"), default="ddp")
-    parser.add_argument("--compile", choices=("true", "false"), default="true")
+    parser.add_argument("--accumulate", type=int, default=1, help="parts of a batch")
+    parser.add_argument("--compile", choices=("true", "false"), help="by default as the presets do: not U-Nets")
     parser.add_argument("--checkpointing", choices=("true", "false"))
     parser.add_argument(
         "--attention", default="native", help="of unmasked layers, as diffusers names it: _native_cudnn"
     )
+    parser.add_argument("--profile", action="store_true", help="print what takes the time of one more step")
     parser.add_argument("--out", type=Path, help="write PATH.json and PATH.md")
     args = parser.parse_args()
     processes = Processes.join()
@@ -172,10 +174,10 @@ def measure(name: str, args: argparse.Namespace, processes: Processes) -> dict[s
         stage=shape.stage,
         batch=per_process * processes.world,
         dtype="bfloat16" if cuda else "float32",
-        compile=args.compile == "true" and shape.backbone is WAN,  # a U-Net's presets do not compile
+        compile=shape.backbone is WAN if args.compile is None else args.compile == "true",
         checkpointing=shape.checkpointing if args.checkpointing is None else args.checkpointing == "true",
         parallel=args.parallel,
-        accumulate=shape.accumulate,
+        accumulate=args.accumulate,
         lr=1e-4,
     )
     denoiser, backbone = build(shape), shape.backbone
@@ -211,6 +213,12 @@ def measure(name: str, args: argparse.Namespace, processes: Processes) -> dict[s
         share = next(parts)
         loss, _ = learner.step(step, share, config.lr)
     seconds = (_now(processes) - begun) / args.steps
+    if args.profile:
+        with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]) as seen:
+            learner.step(args.warm + args.steps, next(parts), config.lr)
+            _now(processes)
+        for key in [*(["self_device_time_total"] if cuda else []), "self_cpu_time_total"]:
+            print(seen.key_averages().table(sort_by=key, row_limit=25, max_name_column_width=80))
     parts.close()
     last = share[-1]
     squared = None if last.plan is None else last.squared_runs

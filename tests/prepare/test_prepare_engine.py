@@ -9,7 +9,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from threading import Event
+from threading import Barrier, Event
 
 import numpy as np
 import pytest
@@ -233,6 +233,49 @@ def test_while_a_clip_is_tracked_the_next_one_is_looked_at_and_no_other(tmp_path
         assert seer.log.index(("look", k + 1)) < seer.log.index(("done", k))
     for k in range(3):
         assert seer.log.index(("look", k + 2)) > seer.log.index(("done", k))
+
+
+def test_two_clips_are_tracked_at_a_time_where_the_tools_say_so(tmp_path):
+    meeting, most = Barrier(2), [0, 0]
+
+    class Together(ColourPerception):
+        def track(self, frames, phrases, first=None):
+            most[0] += 1
+            most[1] = max(most)
+            meeting.wait(20)
+            most[0] -= 1
+            return super().track(frames, phrases, first)
+
+    for seed in range(6):
+        write_clip(tmp_path / "source", f"clip{seed}", seed, size=(64, 64))
+    inputs = open_source(tmp_path / "source")
+    prepare(inputs, tmp_path / "out", FIND, lambda: Tools(EnglishRules(), Together(), at_once=2))
+    assert most == [0, 2]
+    prepare(inputs, tmp_path / "calm", FIND, finding_tools)
+    assert outcome(tmp_path / "out") == outcome(tmp_path / "calm")
+    assert list((tmp_path / "out" / "samples").iterdir())
+
+
+def test_what_ends_a_run_of_two_at_a_time_loses_nothing(tmp_path):
+    class Down(ColourPerception):
+        calls = 0
+
+        def track(self, frames, phrases, first=None):
+            self.calls += 1
+            if self.calls == 3:
+                raise ServerError("the server does not answer")
+            return super().track(frames, phrases, first)
+
+    for seed in range(6):
+        write_clip(tmp_path / "source", f"clip{seed}", seed, size=(64, 64))
+    inputs = open_source(tmp_path / "source")
+    with pytest.raises(ServerError):
+        prepare(inputs, tmp_path / "out", FIND, lambda: Tools(EnglishRules(), Down(), at_once=2))
+    kept = len(list((tmp_path / "out" / "samples").iterdir()))
+    assert kept
+    assert prepare(inputs, tmp_path / "out", FIND, finding_tools).made == 6 - kept
+    prepare(inputs, tmp_path / "calm", FIND, finding_tools)
+    assert outcome(tmp_path / "out") == outcome(tmp_path / "calm")
 
 
 def test_a_server_that_goes_down_loses_nothing(tmp_path):

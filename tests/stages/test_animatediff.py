@@ -25,8 +25,8 @@ from tiny_stages import (
     with_random_layers,
 )
 
-from throughmask.backbones import LAYOUTS, backbone
-from throughmask.backbones.animatediff import MaskedSpatialBlock, MaskedUNetMotionModel
+from throughmask.backbones import LAYOUTS, animatediff, backbone
+from throughmask.backbones.animatediff import MaskedSpatialBlock, MaskedUNetMotionModel, OverTime
 from throughmask.errors import InvalidValueError, ThroughMaskWarning
 from throughmask.nn.plan import SortPlan
 from throughmask.nn.regions import TokenGrid, token_regions
@@ -273,6 +273,44 @@ def test_a_video_vae_and_another_text_encoder_serve_as_well(sample, tmp_path):
     scene = replace(sample.scene, image=sample.scene.image[:32], labels=sample.scene.labels[:32])
     motion = type(sample.trajectory)(motion_for(stage, sample).labels[:, :32], sample.trajectory.fps)
     assert stage.render(scene, motion, steps=2).frames.shape == (FRAMES, 32, 64, 3)
+
+
+@torch.no_grad()
+def test_attention_over_time_is_the_same_written_out(tiny, monkeypatch):
+    base = tiny["transformer"]
+    plain = UNetMotionModel.from_config(base.config).eval()
+    plain.load_state_dict(base.state_dict())
+    assert not any(isinstance(kind, OverTime) for kind in plain.attn_processors.values())
+    stage = backbone("animatediff").build(base, cond_latents=0, num_masked_blocks=0)
+    inputs = torch.randn(2, 4, 3, 8, 8), torch.tensor([3, 700]), torch.randn(6, 5, base.config.cross_attention_dim)
+    expected = plain(*inputs).sample
+    written_out = []
+    own = animatediff.AttnProcessor.__call__
+
+    def watched(self, attn, hidden_states, *args, **kwargs):
+        written_out.append(hidden_states.shape[1])
+        return own(self, attn, hidden_states, *args, **kwargs)
+
+    monkeypatch.setattr(animatediff.AttnProcessor, "__call__", watched)
+    for mode, most in ((stage.eval(), 65_535), (stage.eval(), 2), (stage.train(), 65_535)):
+        monkeypatch.setattr(animatediff, "MOST_SEQUENCES", most)
+        written_out.clear()
+        torch.testing.assert_close(mode(*inputs, return_dict=False)[0], expected, atol=1e-5, rtol=1e-5)
+        assert set(written_out) == (set() if most > 2 and not mode.training else {3}), "over the three frames only"
+
+
+def test_all_heads_of_a_new_u_net_are_as_wide():
+    unet = animatediff.new_unet((32, 64, 128), 16, layers=1, heads=4, groups=8, text_dim=12)
+    assert unet.config.num_attention_heads == unet.config.motion_num_attention_heads == (1, 2, 4)
+    assert {kind.heads for kind in unet.modules() if isinstance(kind, animatediff.Attention)} == {1, 2, 4}
+
+
+def test_a_base_is_made_ready_to_be_compiled(tiny):
+    base = UNetMotionModel.from_config(tiny["transformer"].config)
+    assert not base._repeated_blocks
+    UNET.quicken(base)
+    assert set(base._repeated_blocks) <= {type(module).__name__ for module in base.modules()} | {"MaskedSpatialBlock"}
+    assert any(isinstance(kind, OverTime) for kind in base.attn_processors.values())
 
 
 def test_true_sizes_without_their_memory():

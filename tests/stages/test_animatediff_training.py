@@ -172,3 +172,34 @@ def test_flops_are_those_that_torch_counts(monkeypatch):
                 out.sum().backward()
         found.append(counter.get_total_flops())
     assert counted == 3 * found[0] == pytest.approx(found[1], rel=0.04)  # nobody wants time's own gradient
+
+
+@pytest.mark.slow
+def test_a_compiled_step_learns_what_an_eager_one_does(samples, tmp_path, monkeypatch):
+    """Blocks are traced whole, without a break; a compiler of kernels would only change the rounding."""
+    config = StageConfig(
+        stage="video",
+        base="tiny-animatediff",
+        data=str(samples[0]),
+        cache=str(tmp_path / "cache"),
+        size=SIZE,
+        frames=FRAMES,
+        batch=2,
+        steps=2,
+        dtype="float32",
+        held_out=str(samples[0]),
+        workers=0,
+        device="cpu",
+    )
+    traced, own = set(), torch.nn.Module.compile
+
+    def watched(self, *args, **kwargs):
+        traced.add(type(self).__name__)
+        return own(self, *args, backend="aot_eager", **kwargs)
+
+    monkeypatch.setattr(torch.nn.Module, "compile", watched)
+    losses = {}
+    for kind in (False, True):
+        losses[kind] = train_stage(replace(config, compile=kind, out=str(tmp_path / str(kind))), quiet)["loss"]
+    assert losses[True] == pytest.approx(losses[False], rel=1e-4)
+    assert traced == {"BasicTransformerBlock", "MaskedSpatialBlock"}

@@ -25,6 +25,7 @@ from diffusers import (
 )
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.attention_processor import Attention, AttnProcessor, AttnProcessor2_0
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D, UNetMotionOutput
@@ -44,9 +45,10 @@ from .layouts import AnimateDiffLayout
 from .wan import BACKBONE as WAN
 from .wan import byte_tokenizer, trained_parts, warn_if_cut
 
+MOST_SEQUENCES = 65_535  # the largest batch of CUDA's fused attention
 LEVELS = 3  # resolutions at which an encoder attends: SD's U-Nets have no more
 PICTURES = 8  # that the VAE takes at once
-# Width of the added layers' heads: the base's 40, 80 and 160, or 8 of a small one, are slow or unknown to packed attention.
+# Of the added layers' heads: the base's widths 40, 80 and 160, or 8, are slow or unknown to packed attention.
 HEAD = 64
 # AnimateDiff's own noise schedule, as the paper changes it (Sec. 10).
 SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "linear"}
@@ -116,6 +118,30 @@ class MaskedSpatialBlock(BasicTransformerBlock):
         return h_MnD + self.ff(self.norm3(h_MnD))
 
 
+class OverTime(AttnProcessor2_0):
+    """Attention of the motion modules: every place of every clip is a sequence of its own, of a few frames.
+
+    CUDA's fused kernels take less than 65,536 sequences, and start a block of threads for each, which has little to do
+    and in training costs more than all the rest: there, and beyond that number, it is three products instead.
+    """
+
+    def __call__(self, attn: Attention, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if attn.training or len(hidden_states) > MOST_SEQUENCES:
+            written_out: Tensor = AttnProcessor()(attn, hidden_states, *args, **kwargs)
+            return written_out
+        fused: Tensor = super().__call__(attn, hidden_states, *args, **kwargs)
+        return fused
+
+
+def attend_over_time(denoiser: UNetMotionModel) -> None:
+    """Give its motion modules `OverTime`."""
+    for module in denoiser.modules():
+        if isinstance(module, AnimateDiffTransformer3D):
+            for part in module.modules():
+                if isinstance(part, Attention):
+                    part.set_processor(OverTime())
+
+
 class MaskedUNetMotionModel(UNetMotionModel):
     """UNetMotionModel whose encoder's first `num_masked_blocks` spatial transformers are masked attention blocks.
 
@@ -179,6 +205,7 @@ class MaskedUNetMotionModel(UNetMotionModel):
             use_motion_mid_block=use_motion_mid_block,
         )
         self.gradient_checkpointing = False
+        attend_over_time(self)
         attending = [
             (level, spatial)
             for level, block in enumerate(self.down_blocks)
@@ -371,7 +398,8 @@ class AnimateDiffBackbone(AnimateDiffLayout):
         )
 
     def quicken(self, denoiser: Any) -> None:
-        """No quicker way is known."""
+        attend_over_time(denoiser)
+        denoiser._repeated_blocks = MaskedUNetMotionModel._repeated_blocks  # a base names none to be compiled
 
     def num_added(self, denoiser: Any) -> int:
         layers = sum(value.numel() for name, value in denoiser.named_parameters() if ".masked_" in name)
@@ -515,8 +543,10 @@ def _by_frame(label_BN: Tensor, num_frames: int) -> Tensor:
 def new_unet(
     channels: tuple[int, ...], latents: int, *, layers: int, heads: int, groups: int, text_dim: int
 ) -> UNetMotionModel:
-    """A new U-Net that attends at every resolution."""
-    return UNetMotionModel(
+    """A new U-Net that attends at every resolution. heads: at the coarsest, and as wide at all of them: narrower ones
+    cost as much each."""
+    every = tuple(max(1, heads * width // channels[-1]) for width in channels)
+    unet = UNetMotionModel(
         in_channels=latents,
         out_channels=latents,
         block_out_channels=channels,
@@ -524,11 +554,13 @@ def new_unet(
         up_block_types=("CrossAttnUpBlockMotion",) * len(channels),
         layers_per_block=layers,
         cross_attention_dim=text_dim,
-        num_attention_heads=heads,
-        motion_num_attention_heads=heads,
+        num_attention_heads=every,
+        motion_num_attention_heads=every,
         norm_num_groups=groups,
         use_motion_mid_block=False,  # as in version 3
     )
+    attend_over_time(unet)
+    return unet
 
 
 def _clip_states(tokenizer: Any, text_encoder: Any, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:

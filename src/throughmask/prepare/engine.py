@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -137,12 +139,13 @@ def _plan(inputs: Sequence[Input], marks: Mapping[str, str], ledger: Ledger) -> 
 def _make_here(
     todo: Sequence[Clip], marks: Mapping[str, str], config: Config, tools: Tools, ledger: Ledger
 ) -> Iterator[Done]:
-    """The clips in order; while one is tracked, the next is decoded and looked at, and the one before is filtered and
-    written.
+    """The clips in order; while one is tracked (or as many as the tools do at once), the next is decoded and looked
+    at, and the one before is filtered and written.
 
-    Each is written down before it is told, so three clips are in memory at a time.
+    Each is written down before it is told, so two more clips are in memory than are tracked.
     """
     unexpected, writing = 0, None
+    tracking: deque[tuple[Clip, Callable[[], Found]]] = deque()
 
     def look(clip: Clip) -> Found:
         return find(clip, decode_clip(clip, config, tools), config, tools)
@@ -158,17 +161,29 @@ def _make_here(
         ledger.add(clip.id, marks[clip.input.id], made.result, made.facts)
         return Done(isinstance(made.result, Reject), {**made.seconds, "write": time.perf_counter() - begun})
 
-    with ThreadPoolExecutor(1) as finder, ThreadPoolExecutor(1) as writer:
+    with (
+        ThreadPoolExecutor(1) as finder,
+        ThreadPoolExecutor(tools.at_once) as trackers,
+        ThreadPoolExecutor(1) as writer,
+    ):
         coming = finder.submit(look, todo[0])
         for number, clip in enumerate(todo):
             found = coming.result()
             if number + 1 < len(todo):
                 coming = finder.submit(look, todo[number + 1])
-            found = track(found, tools)
-            if writing is not None:
-                yield writing.result()
-            writing = writer.submit(write, clip, found)
+            if tools.at_once > 1:
+                tracking.append((clip, trackers.submit(track, found, tools).result))
+            else:  # here, where Ctrl-C ends it: on a CPU it takes minutes
+                tracking.append((clip, partial(track, found, tools)))
             del found  # a clip is large
+            while len(tracking) == tools.at_once or (tracking and number + 1 == len(todo)):
+                first, tracked = tracking.popleft()
+                found = tracked()
+                del tracked
+                if writing is not None:
+                    yield writing.result()
+                writing = writer.submit(write, first, found)
+                del found
         if writing is not None:
             yield writing.result()
     tools.reader.close()

@@ -55,13 +55,15 @@ class Found(NamedTuple):
 @dataclass(eq=False)
 class Tools:
     """What works on clips. tell: frames (T H W 3) to a caption, for a video that has none. perception: it looks at one
-    clip's first frame in a thread while it follows another clip's objects in a second one.
+    clip's first frame in a thread while it follows other clips' objects in others. at_once: how many clips it follows
+    at a time: with two a GPU has work while the masks of one are laid out on the host.
     """
 
     language: Language
     perception: Perception | None = None
     tell: Callable[[Pixels], str] | None = None
     reader: Reader = field(default_factory=Reader)
+    at_once: int = 1
     _masks: tuple[Input, GivenMasks] | None = None
 
     def masks_of(self, item: Input) -> GivenMasks:

@@ -102,7 +102,6 @@ def toybox_unet_base() -> StageConfig:
         width=32,
         layers=2,
         compile=False,
-        accumulate=4,  # CUDA's attention takes less than 65,536 sequences at once, and each place is one over time
     )
 
 

@@ -161,7 +161,7 @@ def aside(device: Any) -> AbstractContextManager[Any]:
 @cache
 def _stream(device: torch.device) -> torch.cuda.Stream:
     """Always the same one, as each keeps memory for itself."""
-    stream = torch.cuda.Stream(device)
+    stream = torch.cuda.Stream(device, priority=-1)  # its small kernels before the large ones of what is tracked
     stream.wait_stream(torch.cuda.current_stream(device))  # weights, unless they are copied by a host that waits
     return stream
 
