@@ -34,7 +34,7 @@ def test_what_is_named_moves_as_it_is_told_and_nothing_else_moves():
 def test_the_folder_holds_what_its_card_says():
     folder = bundled()
     files = [path for path in folder.rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) <= 47_500_000
+    assert sum(path.stat().st_size for path in files) <= 46_000_000
     card = (folder / "README.md").read_text(encoding="utf-8")
     habits = Habits.read(folder)
     assert f"{habits.steps} steps" in card

@@ -44,7 +44,7 @@ COMMAND = [sys.executable, "-m", "throughmask"]
 KINDS = {"films": "video", "labels": "motion"}  # what is drawn, and which stage goes on from there
 PRESETS = {"wan": "toybox-", "animatediff": "toybox-unet-"}  # with "base", "motion", "video" behind
 WHOLE = 32  # scenes of a shard of 64 items, mirrored ones counted
-BUNDLE = {"--steps": 10, "--video-guidance": "1,1.5", "--size": "256x256", "--least-psnr": 28}
+BUNDLE = {"--steps": 10, "--video-guidance": "1.5,1.5", "--size": "256x256", "--least-psnr": 28}
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,8 @@ def interleaved(ranges: Sequence[Sequence[int]]) -> list[int]:
     return [seed for _, seed in places]
 
 
-def draw_some(out: Path, kind: str, seeds: list[int], deadline: float, gl_device: int | None) -> None:
+def draw_some(out: Path, kind: str, seeds: list[int], turn: Any, deadline: float, gl_device: int | None) -> None:
+    """turn: whose seed is next, a number that all processes share: a slow one leaves no gap behind."""
     import torch
 
     from throughmask.train.latents import open_source
@@ -184,9 +185,12 @@ def draw_some(out: Path, kind: str, seeds: list[int], deadline: float, gl_device
     torch.set_num_threads(1)
     source = open_source(cache_of(config_of(out, kind, f"toybox:{seeds[0]}..{seeds[0]}")), gl_device)
     assert isinstance(source, ToyboxSamples)
-    for seed in seeds:
-        if time.time() > deadline:
+    while time.time() < deadline:
+        with turn.get_lock():
+            number, turn.value = turn.value, turn.value + 1
+        if number >= len(seeds):
             break
+        seed = seeds[number]
         if not (out / kind / str(seed)).exists():
             one = replace(source, seeds=(seed,))
             write(out / kind, seed, one.item(0), one.texts(0))
@@ -201,9 +205,9 @@ def draw(out: Path, kind: str, ranges: Sequence[Sequence[int]], seconds: int, wo
     (out / kind).mkdir(exist_ok=True)
     begun, gpus, seeds = time.time(), torch.cuda.device_count(), interleaved(ranges)
     context = multiprocessing.get_context("spawn")
-    processes = []
+    turn, processes = context.Value("l", 0), []
     for k in range(workers):
-        options = (out, kind, seeds[k::workers], begun + seconds, k % gpus if gpus else None)
+        options = (out, kind, seeds, turn, begun + seconds, k % gpus if gpus else None)
         processes.append(context.Process(target=draw_some, args=options))
         processes[-1].start()
     for process in processes:
