@@ -118,6 +118,18 @@ def test_a_recorded_video_is_what_it_is_without(trained):
     assert len(graphs.plays) == 2 + 4
 
 
+def test_two_videos_at_a_time_do_not_meet_in_a_graph(trained):
+    """As `prepare` has it on a GPU."""
+    videos = [FRAMES, FRAMES[::-1].copy(), FRAMES, FRAMES[::-1].copy()]
+    expected = [Sam2Tracker(trained, 4).track(frames, SEEDS) for frames in videos[:2]]
+    tracker, recorder = traced_tracker(trained, chunk=4)
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda frames: tracker.track(frames, SEEDS), videos))
+    for number, labels in enumerate(found):
+        assert np.mean(labels != expected[number % 2]) < 1e-4
+    assert len(recorder.played) > 100
+
+
 def test_a_step_is_pure_and_a_recorded_one_takes_all_that_changes_as_inputs(trained):
     asked = remembering(trained, FRAMES)
     assert len(asked) == 19
@@ -358,3 +370,18 @@ def test_graphs_are_recorded_while_another_thread_detects(trained, dtype):
     assert Counter(key[0] for key in seer.tracker._graphs.plays) == {encode: 2, advance: 4}
     for number, labels in enumerate(looked):
         assert np.mean(labels != alone[number % len(FRAMES)]) < LIMIT[dtype]
+
+
+@on_a_gpu
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_two_videos_at_a_time_on_a_gpu(trained, dtype):
+    model = trained.to("cuda", dtype)
+    videos = [FRAMES, FRAMES[::-1].copy()] * (SOON + 2)
+    expected = [Sam2Tracker(model, 4).track(frames, SEEDS) for frames in videos[:2]]
+    assert np.mean(expected[0] != expected[1]) > 3 * LIMIT[dtype]
+    tracker = Sam2Tracker(model, 4, graphs=True)
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda frames: tracker.track(frames, SEEDS), videos))
+    for number, labels in enumerate(found):
+        assert np.mean(labels != expected[number % 2]) < LIMIT[dtype]
+    assert Counter(key[0] for key in tracker._graphs.plays) == {encode: 2, advance: 4}
