@@ -118,6 +118,27 @@ def test_a_track_is_segmented_frame_by_frame_after_the_last_found_mask(text):
     assert np.array_equal(found[1], segment(model, text, frames[1], phrases, found[0]))
 
 
+def test_a_toy_that_is_doubted_everywhere_is_where_it_is_doubted_least(text, monkeypatch):
+    """Not where it is sure, gone, or was never seen; and another's surer claim stands."""
+    first = np.zeros((32, 32), np.uint8)
+    first[4:12, 4:12], first[20:28, 20:28] = 1, 2
+    place = torch.zeros(32, 32, dtype=torch.bool)
+    place[6:14, 6:14] = True
+    frames = np.zeros((2, 32, 32, 3), np.uint8)
+
+    def found(inside, outside, other, phrases, first=first):
+        logits = torch.stack([torch.where(place, inside, outside), torch.full((32, 32), other)])[:, None]
+        monkeypatch.setattr(PhraseSegmenter, "decode", lambda self, *args: logits[: len(phrases)])
+        return track(tiny(), text, frames, phrases, first)[1]
+
+    one, both = {1: "a red ball"}, {1: "a red ball", 2: "the blue can"}
+    assert ((found(-1.0, -9.0, 0.0, one) == 1) == place.numpy()).all()
+    assert not found(-1.0, -9.0, 0.0, one, np.zeros_like(first)).any()
+    assert not found(-5.0, -9.0, 0.0, one).any()
+    assert ((found(3.0, -0.5, 0.0, one) == 1) == place.numpy()).all()
+    assert (found(-1.0, -9.0, 5.0, both) == 2).all()
+
+
 @pytest.mark.slow
 def test_of_two_alike_the_prior_tells_which_even_after_it_was_hidden(text):
     """Two white squares on black; the phrase is the same. Learnt in seconds."""

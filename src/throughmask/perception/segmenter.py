@@ -25,6 +25,11 @@ from ..types import MAX_OBJECTS, Labels, Pixels
 
 STRIDE = 16
 GROUPS = 8
+# Of what was seen before: the mean of its highest logits, as many as this share of its last mask (and of no fewer
+# pixels), says whether it is there (above GONE) and how high its logits are; those up to SLOPE lower are its own.
+# Chosen on 9 generated videos with 17 toys (IoU 0.74 -> 0.82; in the true ones 0.960 -> 0.957); on 6 others with 16
+# toys 0.80 -> 0.82 and 0.934 -> 0.948.
+SHARE, PART, GONE, SLOPE = 0.8, 30, -4.0, 2.0
 Mask = npt.NDArray[np.bool_]
 
 
@@ -258,9 +263,25 @@ def _segment(
     nothing = np.zeros(pixels.shape[:2], np.bool_)
     prior = torch.tensor(np.stack([before.get(k, nothing) for k in ids]), device=device)[:, None].to(dtype)
     logits = model.decode(model.encode_picture(x), states.to(device, dtype), mask.to(device), prior)[:, 0]
-    best, winner = logits.max(0)
+    best, winner = (logits - _doubt(logits, prior[:, 0])).max(0)
     table = torch.tensor(ids, dtype=torch.uint8, device=device)
     return torch.where(best > 0, table[winner], 0).to(torch.uint8).cpu().numpy()
+
+
+def _doubt(logits: Tensor, prior: Tensor) -> Tensor:
+    """How far below 0 a logit may be, N 1 1, as a number to subtract: 0 but where an object that was seen before (prior
+    N H W) is surely there, and nowhere surely.
+
+    Generated videos bend toys until they no longer look like what they are called. Their logits (N H W) sink below 0
+    then, but stay far above those of everything else, and of a picture without the toy.
+    """
+    limits = logits.new_zeros(len(logits), 1, 1)
+    for k, (own, before) in enumerate(zip(logits, prior, strict=True)):
+        area = int(before.sum())
+        if area:
+            level = float(own.flatten().topk(min(max(PART, round(SHARE * area)), own.numel())).values.mean())
+            limits[k] = min(0.0, level - SLOPE) if level > GONE else 0.0
+    return limits
 
 
 def load_text(folder: str | Path) -> PhraseEncoder:
