@@ -235,7 +235,7 @@ def test_the_heads_loss_counts_only_what_is_told():
 
 def test_phrases_mean_one_toy(stories):
     chance = np.random.default_rng(0)
-    held = set()
+    held, by_place = set(), 0
     for story in stories:
         names = {(toy.colour, toy.shape) for toy in story.toys}
         for _ in range(60):
@@ -244,6 +244,11 @@ def test_phrases_mean_one_toy(stories):
             phrase, toy = draw_phrase(story, telling, index, chance), story.toys[telling.ids[index] - 1]
             held.add(phrase.holds)
             assert toy.shape in phrase.text
+            if re.search(
+                f"(left|right|front|back|middle) {toy.shape}$", phrase.text
+            ):  # "the left can", of two white ones
+                assert {t.colour for t in story.toys if t.shape == toy.shape} == {toy.colour}
+                by_place += 1
             fitting = [
                 t
                 for t in story.toys
@@ -254,6 +259,7 @@ def test_phrases_mean_one_toy(stories):
             assert tuple(absent) not in names
             assert tuple(absent) not in HELD_OUT
     assert held == {"always", "at first", "never"}
+    assert by_place
 
 
 def clips_of(stories, size=64, frames=3):

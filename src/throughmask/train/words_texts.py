@@ -178,8 +178,12 @@ def draw_phrase(story: Story, telling: Telling, index: int, chance: np.random.Ge
         return Phrase(telling.prompts[index], holds)
     plain = f"{toy.colour} {toy.shape}"
     if choice < 0.40:
-        alike = sum(other.shape == toy.shape for other in story.toys)
-        name, holds = toy.shape, "always" if alike == 1 else "never"
+        alike = [other for other in story.toys if other.shape == toy.shape]
+        place = name.split()[0] if name.split()[0] in PLACES else ""
+        if place and len({other.colour for other in alike}) == 1:  # "the left can": all cans are told apart by place
+            name = f"{place} {toy.shape}"
+        else:
+            name, holds = toy.shape, "always" if len(alike) == 1 else "never"
     elif choice < 0.55 and name == plain:
         gloss = toy.gloss if chance.random() < 0.3 else ""
         name = " ".join(filter(None, (toy.size, gloss, plain)))
