@@ -20,7 +20,7 @@ from .scores import SceneScore, Scores
 from .segmentation import region_similarity
 from .subjects import Subject
 
-VERSION = 3  # of the measures: results of another one are stale
+VERSION = 4  # of the measures: results of another one are stale
 CLIPS = "clips"
 
 Say = Callable[[str], None]
