@@ -126,7 +126,7 @@ class OverTime(AttnProcessor2_0):
     """
 
     def __call__(self, attn: Attention, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        if attn.training or len(hidden_states) > MOST_SEQUENCES:
+        if torch.is_grad_enabled() or len(hidden_states) > MOST_SEQUENCES:
             written_out: Tensor = AttnProcessor()(attn, hidden_states, *args, **kwargs)
             return written_out
         fused: Tensor = super().__call__(attn, hidden_states, *args, **kwargs)
