@@ -118,6 +118,7 @@ def test_a_recorded_video_is_what_it_is_without(trained):
     assert len(graphs.plays) == 2 + 4
 
 
+@pytest.mark.slow
 def test_two_videos_at_a_time_do_not_meet_in_a_graph(trained):
     """As `prepare` has it on a GPU."""
     videos = [FRAMES, FRAMES[::-1].copy(), FRAMES, FRAMES[::-1].copy()]
