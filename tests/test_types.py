@@ -228,3 +228,12 @@ def test_errors_survive_a_worker_process(error):
 
 def test_a_missing_package_names_its_extra():
     assert "pip install 'through-the-mask[kettle]'" in str(MissingPackageError("tea", "kettle"))
+
+
+def test_a_frame_rate_that_could_not_be_read_again_is_refused():
+
+    assert exact_fps(Fraction(30000, 1001)) == exact_fps("30000/1001")
+    longest = Fraction(10**18 + 1, 10**17)
+    assert exact_fps(str(exact_fps(longest))) == longest
+    with pytest.raises(InvalidValueError, match="one can read"):
+        exact_fps(Fraction(19830295626288898043, 10000000000000000009))

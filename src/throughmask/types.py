@@ -187,6 +187,8 @@ def exact_fps(value: object) -> Fraction:
         raise InvalidValueError("a frame rate must be exact", seen=value, fix=fix) from None
     if rate <= 0:
         raise InvalidValueError("a frame rate must be positive", seen=str(rate), fix=fix)
+    if len(f"{rate.numerator}/{rate.denominator}") > 40:  # it is written down as text, and read again
+        raise InvalidValueError("a frame rate must be a fraction of numbers that one can read", seen=str(rate), fix=fix)
     return rate
 
 
