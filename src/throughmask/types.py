@@ -169,6 +169,9 @@ class Sample:
         return _equal(self, other)
 
 
+LONGEST_RATE = 40  # characters of a frame rate as text
+
+
 def exact_fps(value: object) -> Fraction:
     """A frame rate as a Fraction; takes a Fraction, an int, a whole float, or text such as "24" and "30000/1001".
 
@@ -180,14 +183,14 @@ def exact_fps(value: object) -> Fraction:
             raise ValueError
         if isinstance(value, float | np.floating) and not float(value).is_integer():
             raise ValueError
-        if isinstance(value, str) and (len(value) > 40 or "e" in value.lower()):
+        if isinstance(value, str) and (len(value) > LONGEST_RATE or "e" in value.lower()):
             raise ValueError  # "1e999999999" is a number that would take hours to write down
         rate = Fraction(value) if isinstance(value, Rational | str) else Fraction(int(value))
     except (ValueError, ZeroDivisionError, OverflowError):
         raise InvalidValueError("a frame rate must be exact", seen=value, fix=fix) from None
     if rate <= 0:
         raise InvalidValueError("a frame rate must be positive", seen=str(rate), fix=fix)
-    if len(f"{rate.numerator}/{rate.denominator}") > 40:  # it is written down as text, and read again
+    if len(str(rate)) > LONGEST_RATE:  # it is written down as text, and read again
         raise InvalidValueError("a frame rate must be a fraction of numbers that one can read", seen=str(rate), fix=fix)
     return rate
 

@@ -188,7 +188,7 @@ def _open_tools(open_reader: Callable[[], Language], seeing: Seeing | None, sees
         fix = "give --masks, or --perception: real for photographs, toybox for toys"
         raise InvalidValueError("finding objects needs a segmenter", fix=fix)
     seer = None if seeing is None else open_perception(seeing)
-    at_once = 2 if getattr(seer, "device", "cpu") != "cpu" else 1
+    at_once = 2 if getattr(seer, "device", "cpu").startswith("cuda") else 1
     return Tools(reader, seer, partial(tell, ask=reader.ask) if sees else None, at_once=at_once)
 
 
