@@ -274,9 +274,9 @@ def test_what_cannot_be_recorded_goes_on_as_it_is():
         assert len(plays.recorded) == 1
 
 
-def test_no_graph_without_a_gpu_or_unasked():
+def test_no_graph_without_a_gpu():
     model = tiny_video_model()
-    assert Sam2Tracker(model)._graphs.record is Sam2Tracker(model, graphs=True)._graphs.record is None
+    assert Sam2Tracker(model)._graphs.record is None
     assert Sam2Tracker(model)._graphs is not Sam2Tracker(model)._graphs
     tracker = Sam2Tracker(model)
     assert tracker._graphs is tracker._graphs
@@ -303,7 +303,7 @@ def on_a_gpu(test):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_graphs_on_a_gpu_give_what_there_is_without(trained, dtype):
     model = trained.to("cuda", dtype)
-    eager, tracker = Sam2Tracker(model, 4), Sam2Tracker(model, 4, graphs=True)
+    eager, tracker = Sam2Tracker(model, 4, graphs=False), Sam2Tracker(model, 4)
     other = FRAMES[::-1].copy()
     expected = {id(frames): eager.track(frames, SEEDS) for frames in (FRAMES, other)}
     # What one graph too few, or another video's memory, would make of it.
@@ -345,11 +345,11 @@ def test_graphs_are_recorded_while_another_thread_detects(trained, dtype):
     detector = GroundingDino(detecting.to("cuda"), *words, box_threshold=0, text_threshold=0)
     picture = tiny_picture_model()
     picture.vision_encoder = model.vision_encoder
-    seer = RealPerception(detector, Sam2(picture.to("cuda", dtype)), Sam2Tracker(model, 4, graphs=True), device="cuda")
+    seer = RealPerception(detector, Sam2(picture.to("cuda", dtype)), Sam2Tracker(model, 4), device="cuda")
     phrases = {1: "red ball", 2: "dog", 3: "blue cat"}
     alone = [seer.segment(frame, phrases) for frame in FRAMES]
     assert len({labels.tobytes() for labels in alone}) > 1
-    expected = Sam2Tracker(model, 4).track(FRAMES, SEEDS)
+    expected = Sam2Tracker(model, 4, graphs=False).track(FRAMES, SEEDS)
     done, looked = Event(), []
 
     def look():
@@ -378,9 +378,9 @@ def test_graphs_are_recorded_while_another_thread_detects(trained, dtype):
 def test_two_videos_at_a_time_on_a_gpu(trained, dtype):
     model = trained.to("cuda", dtype)
     videos = [FRAMES, FRAMES[::-1].copy()] * (SOON + 2)
-    expected = [Sam2Tracker(model, 4).track(frames, SEEDS) for frames in videos[:2]]
+    expected = [Sam2Tracker(model, 4, graphs=False).track(frames, SEEDS) for frames in videos[:2]]
     assert np.mean(expected[0] != expected[1]) > 3 * LIMIT[dtype]
-    tracker = Sam2Tracker(model, 4, graphs=True)
+    tracker = Sam2Tracker(model, 4)
     with ThreadPoolExecutor(2) as pool:
         found = list(pool.map(lambda frames: tracker.track(frames, SEEDS), videos))
     for number, labels in enumerate(found):

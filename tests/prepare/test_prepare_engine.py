@@ -235,16 +235,20 @@ def test_while_a_clip_is_tracked_the_next_one_is_looked_at_and_no_other(tmp_path
         assert seer.log.index(("look", k + 2)) > seer.log.index(("done", k))
 
 
-def test_two_clips_are_tracked_at_a_time_where_the_tools_say_so(tmp_path):
-    meeting, most = Barrier(2), [0, 0]
+def test_two_clips_are_looked_at_and_tracked_at_a_time_where_the_tools_say_so(tmp_path):
+    meeting, looking, most = Barrier(2), Barrier(2), [0, 0]
 
     class Together(ColourPerception):
+        def segment(self, image, phrases, hints=None):
+            looking.wait(20)
+            return super().segment(image, phrases, hints)
+
         def track(self, frames, phrases, first=None):
             most[0] += 1
             most[1] = max(most)
             meeting.wait(20)
             most[0] -= 1
-            return super().track(frames, phrases, first)
+            return ColourPerception().track(frames, phrases, first)
 
     for seed in range(6):
         write_clip(tmp_path / "source", f"clip{seed}", seed, size=(64, 64))
@@ -303,6 +307,12 @@ def test_a_server_that_goes_down_loses_nothing(tmp_path):
 COMMAND = "from throughmask.cli import main; import sys; sys.exit(main(sys.argv[1:]))"
 
 
+def written(out: Path) -> int:
+    """Files, and lines of what is appended to: whatever a run has done grows it."""
+    files = sum(len(files) for _, _, files in os.walk(out))  # which does not mind what vanishes meanwhile
+    return files + sum(path.read_bytes().count(b"\n") for path in out.glob("*.jsonl"))
+
+
 def killed_until_done(arguments: list[str], kills: int, rng: random.Random) -> int:
     """Run the command and kill it `kills` times at random moments of its work, then let it end; kills that hit."""
     hits = 0
@@ -310,11 +320,10 @@ def killed_until_done(arguments: list[str], kills: int, rng: random.Random) -> i
     for attempt in range(kills + 1):
         process = subprocess.Popen([sys.executable, "-c", COMMAND, *arguments], stdout=subprocess.DEVNULL)
         if attempt < kills:
-            deadline = time.monotonic() + 60
-            while process.poll() is None and not (out / "prepare.json").exists() and time.monotonic() < deadline:
-                time.sleep(0.01)
-            started = attempt and 0.6  # the imports of a later run
-            time.sleep(started + rng.uniform(0.05, 0.8))
+            deadline, enough = time.monotonic() + 60, written(out) + rng.randint(1, 20)
+            while process.poll() is None and written(out) < enough and time.monotonic() < deadline:
+                time.sleep(0.005)
+            time.sleep(rng.uniform(0, 0.05))
             if process.poll() is None:
                 os.kill(process.pid, signal.SIGKILL)
                 hits += 1

@@ -48,7 +48,7 @@ class RealPerception:
         dtype: str = "float32",
         box_threshold: float = THRESHOLD,
         text_threshold: float = THRESHOLD,
-        graphs: bool = False,
+        graphs: bool = True,
         say: Say = silent,
     ) -> RealPerception:
         """Models by hub id or folder, downloaded if need be; `say` hears how much before it comes.

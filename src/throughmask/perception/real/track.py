@@ -31,8 +31,7 @@ class Seed(NamedTuple):
 @dataclass(frozen=True, eq=False)
 class Sam2Tracker:
     """SAM 2 for videos. model: a Sam2VideoModel, which stays where it is. chunk: how many frames its image encoder is
-    given at a time. graphs: whether what is computed again and again is replayed on a GPU of NVIDIA's (see graphs.py):
-    written for one, and not run on one yet.
+    given at a time. graphs: whether what is computed again and again is replayed on a GPU of NVIDIA's (see graphs.py).
 
     Memory does not grow with the video: at most a chunk of frames is there at a time, and what is remembered is the
     frames in which objects were shown and the last `window` ones. On a GPU nothing is waited for but the masks of a
@@ -41,7 +40,7 @@ class Sam2Tracker:
 
     model: Any
     chunk: int = 8
-    graphs: bool = False
+    graphs: bool = True
 
     def track(self, frames: Pixels, seeds: Mapping[int, Seed]) -> Labels:
         """Labels uint8 T H W of a video (uint8 T H W 3): each seed's object under its id, smaller on top.
