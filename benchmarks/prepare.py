@@ -180,7 +180,7 @@ class Networks:
     seconds: for which at least one of them was called.
     """
 
-    def __init__(self, tiny: bool, size: tuple[int, int] | None = None, *, graphs: bool = True) -> None:
+    def __init__(self, tiny: bool, size: tuple[int, int] | None = None, *, graphs: str = "track") -> None:
         import perception as shapes
         import torch
 
@@ -189,11 +189,11 @@ class Networks:
         shape = shapes.TINY if tiny else shapes.TRUE
         height, width = size or shape.size
         self.shapes, self.shape = shapes, replace(shape, size=(height // 2 * 2, width // 2 * 2))  # as H.264 has it
-        self.detector = shapes.detector_of(shape)
-        self.tracker = shapes.Sam2Tracker(shapes.video_model(shape, shape.dtype), graphs=graphs)
+        self.detector = replace(shapes.detector_of(shape), graphs=graphs == "all")
+        self.tracker = shapes.Sam2Tracker(shapes.video_model(shape, shape.dtype), graphs=graphs != "none")
         picture = shapes.picture_model(shape, shape.dtype)
         picture.vision_encoder = self.tracker.model.vision_encoder  # as RealPerception has it
-        self.segmenter = shapes.Sam2(picture)
+        self.segmenter = shapes.Sam2(picture, graphs == "all")
         self.aside = aside
         self.seconds, self.calls, self.begun, self.lock = 0.0, 0, 0.0, threading.Lock()
         self.cuda = torch.cuda if shape.device == "cuda" else None
@@ -267,7 +267,7 @@ def gpu_watched(uuid: str | None) -> Iterator[dict[str, Any]]:
 def networks(args: argparse.Namespace, folder: Path, result: dict[str, Any], keep: Callable[[], None]) -> None:
     import torch
 
-    seer = Networks(args.tiny, graphs=not args.no_graphs)
+    seer = Networks(args.tiny, graphs=args.graphs)
     cuda, size = seer.cuda, seer.shape.size
     weights = cuda.memory_allocated() if cuda else 0
     lengths = (17, 25) if args.tiny else (41, args.frames)
@@ -454,7 +454,9 @@ def main() -> None:
     parser.add_argument("--fps", type=int, default=12, help="with long: of the film")
     parser.add_argument("--tiny", action="store_true", help="with h200: small sizes on the CPU")
     parser.add_argument("--at-once", type=int, help="clips that are tracked at a time on a GPU; as prepare does it, 2")
-    parser.add_argument("--no-graphs", action="store_true", help="with h200: SAM 2 without CUDA graphs")
+    parser.add_argument(
+        "--graphs", choices=("none", "track", "all"), default="track", help="with h200: what runs by CUDA graphs"
+    )
     parser.add_argument("--profile", action="store_true", help="with h200: print what tracking spends its time on")
     parser.add_argument("--out", type=Path, metavar="PATH", help="write PATH.json and PATH.md")
     args = parser.parse_args()

@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from threading import Event
 
 import numpy as np
@@ -14,10 +15,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from throughmask.perception.real.detect import GroundingDino
-from throughmask.perception.real.graphs import SOON, Graphs, Recorder
+from throughmask.perception.real.graphs import SOON, Graphs, Recorded, Recorder
 from throughmask.perception.real.memory import Memory, advance
 from throughmask.perception.real.perception import RealPerception
-from throughmask.perception.real.segment import Prompt, Sam2, pixel_values
+from throughmask.perception.real.segment import Prompt, Sam2, look, pixel_values
 from throughmask.perception.real.track import Sam2Tracker, Seed, encode
 
 CUDA = torch.cuda.is_available()
@@ -274,6 +275,52 @@ def test_what_cannot_be_recorded_goes_on_as_it_is():
         assert len(plays.recorded) == 1
 
 
+def test_a_recorded_detector_answers_as_without():
+    detecting, *words = tiny_detector()
+    plain, nouns = GroundingDino(detecting, *words), (["red ball", "dog"], ["blue ball", "cat"], ["dog"])
+
+    def answers():
+        seen = [words[1](images=[frame], return_tensors="pt") for frame in FRAMES[:5]]
+        return [answer for asked in nouns for picture in seen for answer in plain._answers(picture, asked)]
+
+    expected = answers()
+    assert len({answer.boxes.numpy().tobytes() for answer in expected}) > len(expected) / 2
+    recorder = Traced(detecting)
+    graphs = Graphs(detecting, recorder)
+    quick = GroundingDino(detecting, *words, graphs=True)  # on a CPU it records nothing
+    for part in (detecting.model.backbone, detecting.model.encoder, detecting.model.decoder):
+        assert part.forward.graphs.record is None
+        part.forward.graphs = graphs
+    assert quick.model is detecting
+    for alone, found in zip(expected, answers(), strict=True):
+        assert torch.equal(alone.logits, found.logits)
+        assert torch.equal(alone.boxes, found.boxes)
+    assert not graphs.failed
+    # Ten pictures with two phrases each and five with one, through three parts; texts are of one length.
+    assert len(graphs.plays) == 6
+    assert len(recorder.played) == 3 * (15 - 2 * SOON)
+
+
+def test_a_recorded_part_takes_and_gives_whatever_it_does():
+    plays, graphs = (
+        [],
+        Graphs(None, lambda function, inputs: lambda values: plays.append(len(values)) or function(*values)),
+    )
+
+    def part(first, sizes, *, other=None, flip=False):
+        total = first.sum() + (0 if other is None else other.sum()) + sum(sizes)
+        return {"total": -total if flip else total, "sizes": sizes, "nothing": None}
+
+    recorded = Recorded(part, graphs)
+    values = torch.arange(3.0)
+    for _ in range(SOON + 2):
+        for more in ({}, {"other": values}, {"flip": True}):
+            for sizes in ([1, 2], [4, 8]):
+                assert recorded(values, sizes, **more) == part(values, sizes, **more)
+    assert sorted(plays) == [1] * 8 + [2] * 4
+    assert len(recorded.functions) == 6
+
+
 def test_no_graph_without_a_gpu():
     model = tiny_video_model()
     assert Sam2Tracker(model)._graphs.record is None
@@ -337,8 +384,9 @@ def test_graphs_of_every_length_of_memory_on_a_gpu(trained, dtype):
 
 
 @on_a_gpu
+@pytest.mark.parametrize("quick", [False, True], ids=["eager", "recorded too"])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_graphs_are_recorded_while_another_thread_detects(trained, dtype):
+def test_graphs_are_recorded_while_another_thread_detects(trained, dtype, quick):
     """As `prepare` has it: pictures are looked at in one thread while a video is tracked in another."""
     model = trained.to("cuda", dtype)
     detecting, *words = tiny_detector()
@@ -349,16 +397,19 @@ def test_graphs_are_recorded_while_another_thread_detects(trained, dtype):
     phrases = {1: "red ball", 2: "dog", 3: "blue cat"}
     alone = [seer.segment(frame, phrases) for frame in FRAMES]
     assert len({labels.tobytes() for labels in alone}) > 1
+    if quick:
+        recording = {"detector": replace(detector, graphs=True), "segmenter": replace(seer.segmenter, graphs=True)}
+        seer = replace(seer, **recording)
     expected = Sam2Tracker(model, 4, graphs=False).track(FRAMES, SEEDS)
     done, looked = Event(), []
 
-    def look():
+    def go_on():
         while not done.is_set():
             for frame in FRAMES:
                 looked.append(seer.segment(frame, phrases))
 
     with ThreadPoolExecutor(1) as other:
-        looking = other.submit(look)
+        looking = other.submit(go_on)
         try:
             for _ in range(SOON + 2):
                 assert np.mean(seer.tracker.track(FRAMES, SEEDS) != expected) < LIMIT[dtype]
@@ -371,6 +422,9 @@ def test_graphs_are_recorded_while_another_thread_detects(trained, dtype):
     assert Counter(key[0] for key in seer.tracker._graphs.plays) == {encode: 2, advance: 4}
     for number, labels in enumerate(looked):
         assert np.mean(labels != alone[number % len(FRAMES)]) < LIMIT[dtype]
+    if quick:
+        assert {key[0] for key in seer.segmenter._graphs.plays} == {look}
+        assert len(detecting.model.decoder.forward.graphs.plays) == 3
 
 
 @on_a_gpu

@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +18,7 @@ from .cutting import Clip, Cut, check_cutting, cut
 from .filters import Reject
 from .inputs import Input
 from .ledger import Entry, Ledger
-from .making import Decoded, Found, Tools, decode_clip, find, make_sample, track
+from .making import Found, Tools, decode_clip, find, make_sample, track
 from .progress import Progress
 
 MOST_UNEXPECTED = 5  # in a row: then it is not the clips
@@ -140,23 +139,16 @@ def _plan(inputs: Sequence[Input], marks: Mapping[str, str], ledger: Ledger) -> 
 def _make_here(
     todo: Sequence[Clip], marks: Mapping[str, str], config: Config, tools: Tools, ledger: Ledger
 ) -> Iterator[Done]:
-    """The clips in order; while one is tracked (or as many as the tools do at once), the next one is looked at (or as
-    many), and the one before is filtered and written.
+    """The clips in order; while one is tracked (or as many as the tools do at once), the next is decoded and looked
+    at, and the one before is filtered and written.
 
-    Each is written down before it is told: with those that are looked at, twice as many clips as are tracked are in
-    memory, and one more.
+    Each is written down before it is told, so two more clips are in memory than are tracked.
     """
     unexpected, writing = 0, None
-    coming: deque[Future[Found]] = deque()
     tracking: deque[tuple[Clip, Callable[[], Found]]] = deque()
 
-    def look_at(clips: Iterable[Clip]) -> None:
-        for clip in clips:  # read in order, as a film is read best
-            decoded = reader.submit(decode_clip, clip, config, tools)
-            coming.append(finders.submit(look, clip, decoded))
-
-    def look(clip: Clip, decoded: Future[Decoded]) -> Found:
-        return find(clip, decoded.result(), config, tools)
+    def look(clip: Clip) -> Found:
+        return find(clip, decode_clip(clip, config, tools), config, tools)
 
     def write(clip: Clip, found: Found) -> Done:
         nonlocal unexpected
@@ -170,16 +162,15 @@ def _make_here(
         return Done(isinstance(made.result, Reject), {**made.seconds, "write": time.perf_counter() - begun})
 
     with (
-        ThreadPoolExecutor(1) as reader,
-        ThreadPoolExecutor(tools.at_once) as finders,
+        ThreadPoolExecutor(1) as finder,
         ThreadPoolExecutor(tools.at_once) as trackers,
         ThreadPoolExecutor(1) as writer,
     ):
-        rest = iter(todo)
-        look_at(islice(rest, tools.at_once))
+        coming = finder.submit(look, todo[0])
         for number, clip in enumerate(todo):
-            found = coming.popleft().result()
-            look_at(islice(rest, 1))
+            found = coming.result()
+            if number + 1 < len(todo):
+                coming = finder.submit(look, todo[number + 1])
             if tools.at_once > 1:
                 tracking.append((clip, trackers.submit(track, found, tools).result))
             else:  # here, where Ctrl-C ends it: on a CPU it takes minutes

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from threading import Lock
 from typing import Any, NamedTuple
 
 from ..errors import ThroughMaskError
@@ -55,9 +54,9 @@ class Found(NamedTuple):
 
 @dataclass(eq=False)
 class Tools:
-    """What works on clips. tell: frames (T H W 3) to a caption, for a video that has none. perception: it looks at
-    clips' first frames in threads while it follows other clips' objects in others. at_once: how many clips it follows
-    at a time, and looks at: with two a GPU has work while the masks of one are laid out on the host.
+    """What works on clips. tell: frames (T H W 3) to a caption, for a video that has none. perception: it looks at one
+    clip's first frame in a thread while it follows other clips' objects in others. at_once: how many clips it follows
+    at a time: with two a GPU has work while the masks of one are laid out on the host.
     """
 
     language: Language
@@ -65,7 +64,6 @@ class Tools:
     tell: Callable[[Pixels], str] | None = None
     reader: Reader = field(default_factory=Reader)
     at_once: int = 1
-    speaking: Any = field(default_factory=Lock, init=False, repr=False)  # a language is asked one thing at a time
     _masks: tuple[Input, GivenMasks] | None = None
 
     def masks_of(self, item: Input) -> GivenMasks:
@@ -168,7 +166,7 @@ def _decoded(clip: Clip, config: Config, tools: Tools, steps: _Steps) -> Decoded
 def _found(clip: Clip, decoded: Decoded, config: Config, tools: Tools, steps: _Steps) -> Found:
     item, video, labels = clip.input, decoded.video, decoded.labels
     assert video is not None
-    with steps("language"), tools.speaking:
+    with steps("language"):
         caption = item.caption or config.caption
         if not caption and tools.tell is not None:
             caption = tools.tell(video.frames)

@@ -88,7 +88,7 @@ class Text:
 
 
 def tell(plan: Plan, sight: Sight, claims: tuple[Claim, ...], chance: np.random.Generator) -> Text:
-    """Put claims into words. Raises Illegible if two toys cannot be told apart."""
+    """Put claims into words. Raises Illegible if two toys cannot be told apart, or one that is touched goes untold."""
     toys = plan.toys
     telling = _twin_words(toys, sight, claims, chance)
     full = [" ".join(filter(None, (telling[n], toy.colour, toy.shape))) for n, toy in enumerate(toys)]
@@ -96,6 +96,9 @@ def tell(plan: Plan, sight: Sight, claims: tuple[Claim, ...], chance: np.random.
     teller = _Teller(fond, full, claims, chance, silent={n for n, toy in enumerate(toys) if toy.act.silent})
     caption = teller.caption()
     order = tuple(dict.fromkeys(teller.mentioned))
+    touched = {m for n in order for m in (*claims[n].bumps, claims[n].bumped_by, *(m for _, m in claims[n].passes))}
+    if not touched - {-1} <= set(order):
+        raise Illegible("a toy is touched that no word names")
     short = _short_names(toys, sight, claims, full, chance)
     plain = [toy.shape for toy in toys]
     prompts = []

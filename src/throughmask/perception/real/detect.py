@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from ...errors import InvalidValueError, SampleError
 from ...hub import Say
 from ...types import Pixels
 from .device import on_device
+from .graphs import Graphs, Recorded
 from .matching import Candidate, Corners, allot, split_place
 from .weights import GROUNDING_DINO as GROUNDING_DINO
 from .weights import THRESHOLD, enough_memory, find_model, load_whole, loading, silent
@@ -69,7 +71,8 @@ class GroundingDino:
 
     A box counts if one of its phrase's words is seen in it more surely than box_threshold, and its noun more surely
     than text_threshold, so that "red ball" is no red block. batch: how many phrases the network is given at a time,
-    each with the picture; what it answers to one does not depend on the others.
+    each with the picture; what it answers to one does not depend on the others. graphs: whether its three large parts
+    are replayed on a GPU of NVIDIA's (see graphs.py), all from one stream: not run on one yet.
 
     Raises InvalidValueError unless both thresholds are from 0 to 1, and batch above 0.
     """
@@ -81,6 +84,7 @@ class GroundingDino:
     text_threshold: float = THRESHOLD
     name: str = ""
     batch: int = 4
+    graphs: bool = False
     # A tokenizer that one thread sets to pad while it is at work in another raises "Already borrowed".
     _reading: Any = field(default_factory=Lock, init=False, repr=False)
 
@@ -90,6 +94,12 @@ class GroundingDino:
         for what in ("box_threshold", "text_threshold"):
             if not 0 <= getattr(self, what) <= 1:
                 raise InvalidValueError(f"the {what.replace('_', ' ')} is from 0 to 1", seen=getattr(self, what))
+        if self.graphs:
+            # Every layer of deformable attention would wait for the device, to check what it was given. Its own switch:
+            os.environ.setdefault("TRANSFORMERS_DISABLE_TORCH_CHECK", "1")
+            graphs = Graphs.on(self.model)
+            for part in (self.model.model.backbone, self.model.model.encoder, self.model.model.decoder):
+                part.forward = Recorded(part.forward, graphs)
 
     @classmethod
     def load(

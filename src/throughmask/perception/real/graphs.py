@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 Function = Callable[..., list[Tensor]]  # of a model and of tensors: pure, and without waiting for the device
 Play = Callable[[Sequence[Tensor]], list[Tensor]]
@@ -80,6 +81,54 @@ class Graphs:
         return self.plays[key]
 
 
+class Recorded:
+    """What stands for the `forward` of a part of a model: it goes through `graphs`.
+
+    Tensors that it is given, and gives, are inputs and results; all else is constant, and another value of it makes
+    another function, with a graph of its own.
+    """
+
+    def __init__(self, forward: Callable[..., Any], graphs: Graphs) -> None:
+        self.forward, self.graphs = forward, graphs
+        self.functions: dict[str, _Tensors] = {}
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        leaves, form = tree_flatten((args, kwargs))
+        constants = [_TENSOR if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+        # setdefault: of two threads that come first at the same time, both get the same.
+        function = self.functions.setdefault(f"{constants} {form}", _Tensors(self.forward, constants, form))
+        return function.rebuilt(self.graphs(function, *(leaf for leaf in leaves if isinstance(leaf, Tensor))))
+
+
+class _Tensors:
+    """A function of whatever as one of tensors, and how its results are to be put together."""
+
+    def __init__(self, forward: Callable[..., Any], constants: Sequence[Any], form: TreeSpec) -> None:
+        self.forward, self.constants, self.form = forward, constants, form
+        self.__name__ = getattr(forward, "__qualname__", "forward")
+        self.made: tuple[list[Any], TreeSpec] | None = None
+
+    def __call__(self, _: Any, *inputs: Tensor) -> list[Tensor]:
+        args, kwargs = tree_unflatten(_filled(self.constants, inputs), self.form)
+        leaves, form = tree_flatten(self.forward(*args, **kwargs))
+        self.made = [_TENSOR if isinstance(leaf, Tensor) else leaf for leaf in leaves], form
+        return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+
+    def rebuilt(self, results: Sequence[Tensor]) -> Any:
+        assert self.made is not None  # it is called before it is recorded
+        constants, form = self.made
+        return tree_unflatten(_filled(constants, results), form)
+
+
+_TENSOR = "a tensor"
+_RECORDING = Lock()  # it begins by waiting for the whole device, on which nothing else may be recorded then
+
+
+def _filled(constants: Sequence[Any], tensors: Sequence[Tensor]) -> list[Any]:
+    given = iter(tensors)
+    return [next(given) if constant is _TENSOR else constant for constant in constants]
+
+
 class Recorder:
     """Records functions of tensors on a CUDA device as graphs. They share their memory, as one plays at a time and its
     results are copied at once; all are to be played on the same stream.
@@ -91,6 +140,10 @@ class Recorder:
 
     def __call__(self, function: Callable[..., list[Tensor]], inputs: Sequence[Tensor]) -> Play:
         """Raises RuntimeError if it cannot be recorded."""
+        with _RECORDING:
+            return self._recorded(function, inputs)
+
+    def _recorded(self, function: Callable[..., list[Tensor]], inputs: Sequence[Tensor]) -> Play:
         if not all(values.device == self.stream.device for values in inputs):
             raise RuntimeError("not everything is on the device")  # it would be recorded as nothing
         free, total = torch.cuda.mem_get_info(self.device)

@@ -102,12 +102,12 @@ class RealPerception:
 
     def _segment(self, image: Pixels, phrases: Mapping[int, str], prompts: dict[int, Prompt]) -> Labels:
         unknown = set(phrases) - set(prompts)
+        if unknown:
+            found, missed = self._detect(image, phrases)  # all, so that none takes another's box
+            prompts = prompts | {id: Prompt(box=found[id].box) for id in unknown & set(found)}
+            for id in sorted(unknown & set(missed)):
+                self.say(f"Not found: {missed[id]}.")
         with aside(self.device):
-            if unknown:
-                found, missed = self._detect(image, phrases)  # all, so that none takes another's box
-                prompts = prompts | {id: Prompt(box=found[id].box) for id in unknown & set(found)}
-                for id in sorted(unknown & set(missed)):
-                    self.say(f"Not found: {missed[id]}.")
             labels = self.segmenter.segment(image, prompts)
         for id in sorted(set(prompts) - set(present_ids(labels))):
             self.say(f"Not found: {phrases[id]!r}: its mask is empty, or smaller objects cover it.")
@@ -139,7 +139,8 @@ class RealPerception:
 
     def _detect(self, image: Pixels, phrases: Mapping[int, str]) -> tuple[dict[int, Detection], dict[int, str]]:
         """What the detector finds, without boxes that cannot be."""
-        found, missed = self.detector.detect(image, phrases)
+        with aside(self.device):
+            found, missed = self.detector.detect(image, phrases)
         sound, wrong = {}, {}
         for id in set(found) & set(phrases):
             try:

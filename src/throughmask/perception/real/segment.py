@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from ...connected import Mask, as_labels
 from ...errors import InvalidValueError
 from ...types import Labels, Pixels
 from .device import on_device
+from .graphs import Graphs
 from .matching import Corners
 from .weights import SAM2 as SAM2
 from .weights import enough_memory
@@ -96,9 +98,12 @@ def at_size(logits: Tensor, size: tuple[int, int]) -> Mask:
 
 @dataclass(frozen=True, eq=False)
 class Sam2:
-    """SAM 2 for pictures. model: a Sam2Model, which looks at a picture once and then answers for each object."""
+    """SAM 2 for pictures. model: a Sam2Model, which looks at a picture once and then answers for each object. graphs:
+    whether its look is replayed on a GPU of NVIDIA's (see graphs.py), always from one stream: not run on one yet.
+    """
 
     model: Any
+    graphs: bool = False
 
     def segment(self, image: Pixels, prompts: Mapping[int, Prompt]) -> Labels:
         """Labels uint8 H W: the object of each prompt under its id; overlaps go to the smaller one.
@@ -117,9 +122,13 @@ class Sam2:
             return {}
         with enough_memory("SAM 2", self.model.device):
             seen = pixel_values(image, self.side, self.model.device)[None].to(self.model.dtype)
-            embeddings = self.model.get_image_embeddings(seen)
+            embeddings = self._graphs(look, seen)
             logits = torch.cat([self._logits(embeddings, prompt, size) for prompt in prompts.values()])
             return dict(zip(prompts, at_size(logits, size), strict=True))
+
+    @cached_property
+    def _graphs(self) -> Graphs:
+        return Graphs.on(self.model, self.graphs)
 
     @property
     def side(self) -> int:
@@ -151,6 +160,11 @@ class Sam2:
             inputs["input_points"] = points[None, None].to(device)
             inputs["input_labels"] = labels[None, None].to(device)
         return inputs
+
+
+def look(model: Any, pixels: Tensor) -> list[Tensor]:
+    """What SAM 2 sees in a picture 1 3 S S. A pure function of tensors: it may be recorded and replayed."""
+    return list(model.get_image_embeddings(pixels))
 
 
 def bounds(mask: Mask) -> Corners:
