@@ -99,7 +99,8 @@ class GroundingDino:
             os.environ.setdefault("TRANSFORMERS_DISABLE_TORCH_CHECK", "1")
             graphs = Graphs.on(self.model)
             for part in (self.model.model.backbone, self.model.model.encoder, self.model.model.decoder):
-                part.forward = Recorded(part.forward, graphs)
+                known = part.forward  # of a model that has been given to another detector, too
+                part.forward = Recorded(known.forward if isinstance(known, Recorded) else known, graphs)
 
     @classmethod
     def load(
