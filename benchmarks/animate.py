@@ -47,12 +47,12 @@ def main() -> None:
         row = {"prompt": prompt, "first": runs[0], "later": later}
         row["MiB"] = torch.cuda.max_memory_allocated() / 2**20 if cuda else None
         result["rows"].append(row)
-    table = to_table(result)
-    print(table)
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
-        args.out.with_suffix(".md").write_text(table)
+        table = to_table(result)
+        print(table, flush=True)
+        if args.out:  # what is there, if it is ended early
+            args.out.parent.mkdir(parents=True, exist_ok=True)
+            args.out.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
+            args.out.with_suffix(".md").write_text(table)
 
 
 def to_table(result: dict[str, Any]) -> str:
