@@ -6,7 +6,7 @@ import atexit
 import logging
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,15 @@ class Pictures:
     depth: Depth | None
 
 
+class Drawers(NamedTuple):
+    """MuJoCo's drawing contexts. numbers: of one sample a pixel; where several are averaged, as they are for pictures,
+    some drivers average the numbers of two geoms at an edge to that of a third, and a toy that is elsewhere has pixels.
+    """
+
+    pictures: Any
+    numbers: Any
+
+
 def render(
     plan: Plan,
     looks: Looks,
@@ -56,9 +65,10 @@ def render(
 
 
 def _draw(
-    mujoco: Any, model: Any, data: Any, gpu: Any, states: States, size: tuple[int, int], drawn: int, depth: bool
+    mujoco: Any, model: Any, data: Any, drawers: Drawers, states: States, size: tuple[int, int], drawn: int, depth: bool
 ) -> Pictures:
     """drawn: so many frames have pixels."""
+    offscreen = mujoco.mjtFramebuffer.mjFB_OFFSCREEN
     frames, (height, width) = len(states.positions), size
     scene, option = mujoco.MjvScene(model, maxgeom=model.ngeom + 8), mujoco.MjvOption()
     camera, nothing = mujoco.MjvCamera(), mujoco.MjvPerturb()
@@ -78,13 +88,15 @@ def _draw(
         mujoco.mjv_updateScene(model, data, option, nothing, camera, mujoco.mjtCatBit.mjCAT_ALL, scene)
         if frame < drawn:
             _segment(mujoco, scene, False)
-            mujoco.mjr_render(view, scene, gpu)
-            mujoco.mjr_readPixels(pixels[frame], None, view, gpu)
+            mujoco.mjr_setBuffer(offscreen, drawers.pictures)
+            mujoco.mjr_render(view, scene, drawers.pictures)
+            mujoco.mjr_readPixels(pixels[frame], None, view, drawers.pictures)
         # Segmentation gives each of the scene's geoms a number of its own, which is not the model's.
         _segment(mujoco, scene, True)
-        mujoco.mjr_render(view, scene, gpu)
+        mujoco.mjr_setBuffer(offscreen, drawers.numbers)
+        mujoco.mjr_render(view, scene, drawers.numbers)
         zbuffer = np.empty((height, width), np.float32) if depths is not None else None
-        mujoco.mjr_readPixels(colours, zbuffer, view, gpu)
+        mujoco.mjr_readPixels(colours, zbuffer, view, drawers.numbers)
         number = colours[..., 0] | colours[..., 1].astype(np.uint16) << 8  # a room has far fewer than 65,536 geoms
         label = np.zeros(scene.ngeom + 1, np.uint8)
         for geom in scene.geoms[: scene.ngeom]:
@@ -113,25 +125,28 @@ class _Screen:
 
     def __init__(self, size: tuple[int, int], gl_device: int | None) -> None:
         self.context = new_context(size, gl_device)
-        self.drawers: dict[tuple[int, int], Any] = {}
+        self.drawers: dict[tuple[int, int, int], Any] = {}
 
-    def show(self, mujoco: Any, model: Any) -> Any:
-        """MuJoCo's drawing context with the textures and meshes of `model` in it.
-
-        To make one takes as long as to draw a scene, so it is kept for every model with as many meshes and materials:
-        rooms differ in nothing else that it holds.
-        """
+    def show(self, mujoco: Any, model: Any) -> Drawers:
+        """Both with the textures and meshes of `model` in them."""
         self.context.make_current()
-        key = model.nmesh, model.nmat
+        smooth = model.vis.quality.offsamples
+        return Drawers(self._drawer(mujoco, model, smooth), self._drawer(mujoco, model, 0))
+
+    def _drawer(self, mujoco: Any, model: Any, samples: int) -> Any:
+        """To make one takes as long as to draw a scene, so it is kept for every model with as many meshes and
+        materials: rooms differ in nothing else that it holds.
+        """
+        key = model.nmesh, model.nmat, samples
         drawer = self.drawers.get(key)
         if drawer is None:
+            model.vis.quality.offsamples = samples
             drawer = self.drawers[key] = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
         else:
             for texture in range(model.ntex):
                 mujoco.mjr_uploadTexture(model, drawer, texture)
             for mesh in range(model.nmesh):
                 mujoco.mjr_uploadMesh(model, drawer, mesh)
-        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, drawer)
         return drawer
 
     def free(self) -> None:
