@@ -133,6 +133,7 @@ def test_two_videos_at_a_time_do_not_meet_in_a_graph(trained):
     assert len(recorder.played) > 100
 
 
+@pytest.mark.slow
 def test_a_step_is_pure_and_a_recorded_one_takes_all_that_changes_as_inputs(trained):
     asked = remembering(trained, FRAMES)
     assert len(asked) == 19

@@ -494,7 +494,7 @@ def test_a_video_in_bounded_memory_is_what_the_whole_one_gives(tracker, held):
     assert len({frame.tobytes() for frame in labels}) > 6
 
 
-@pytest.fixture(params=[False, True], ids=["SAM 2", "SAM 2.1"])
+@pytest.fixture(params=[pytest.param(False, marks=pytest.mark.slow), True], ids=["SAM 2", "SAM 2.1"])
 def trained(request):
     return trained_video_model(request.param)
 

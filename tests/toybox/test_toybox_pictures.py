@@ -103,6 +103,7 @@ def test_bystanders_are_in_the_picture_and_in_no_mask():
     assert len(truth.objects) == len(sample.scene.objects) == 1
 
 
+@pytest.mark.slow
 def test_the_median_toy_covers_one_to_four_percent():
     shares = []
     for seed in split_seeds("toybox-multi")[:20]:
