@@ -231,7 +231,6 @@ def test_a_missing_package_names_its_extra():
 
 
 def test_a_frame_rate_that_could_not_be_read_again_is_refused():
-
     assert exact_fps(Fraction(30000, 1001)) == exact_fps("30000/1001")
     longest = Fraction(10**18 + 1, 10**17)
     assert exact_fps(str(exact_fps(longest))) == longest

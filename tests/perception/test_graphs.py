@@ -277,7 +277,9 @@ def test_what_cannot_be_recorded_goes_on_as_it_is():
         assert len(plays.recorded) == 1
 
 
-def test_a_recorded_detector_answers_as_without():
+def test_a_recorded_detector_answers_as_without(monkeypatch):
+    monkeypatch.setenv("TRANSFORMERS_DISABLE_TORCH_CHECK", "0")  # what the detector sets is taken back afterwards
+    monkeypatch.delenv("TRANSFORMERS_DISABLE_TORCH_CHECK")
     detecting, *words = tiny_detector()
     plain, nouns = GroundingDino(detecting, *words), (["red ball", "dog"], ["blue ball", "cat"])
 
