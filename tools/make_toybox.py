@@ -267,6 +267,7 @@ def words_source(data: str) -> str:
 def clips(out: Path, workers: int, words: Sequence[str]) -> None:
     """The films once more, as `train toybox-words` wants them, and its stories and held-out scenes."""
     from throughmask.cli.train import _pairs
+    from throughmask.train.clips import origin_of
     from throughmask.train.devices import Processes
     from throughmask.train.presets import override, preset
     from throughmask.train.samples import seeds_of
@@ -286,7 +287,7 @@ def clips(out: Path, workers: int, words: Sequence[str]) -> None:
         for k in range(len(seeds)):
             sample = drawn.item(k)
             arrays["pixels"][k], arrays["labels"][k] = sample.video.frames, sample.trajectory.labels
-        (folder / "source.json").write_text(json.dumps({"source": source}))
+        (folder / "source.json").write_text(json.dumps(origin_of(source)))
     options = {**_pairs(list(words)), "clips": source, "cache": str(folder), "workers": str(workers)}
     _scenes(override(preset("toybox-words"), options), Processes.join("cpu"))
 

@@ -114,7 +114,6 @@ def labels(seed: int, again: int) -> MaskTrajectory:
 
 def table(scenes: list[dict], title: str) -> list[str]:
     toys = sum(scene["toys"] for scene in scenes)
-    words = sum((scene["words"] for scene in scenes), Counter())
     moved = np.array([d for scene in scenes for d in scene["displacements"]])
     vocabulary = set().union(*(scene["vocabulary"] for scene in scenes))
     rows = [
@@ -134,7 +133,12 @@ def table(scenes: list[dict], title: str) -> list[str]:
         ),
     ]
     lines = [f"### {title}", "", "| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows), ""]
-    lines += ["Of all toys, " + ", ".join(f"{word} {words[word] / toys:.1%}" for word in WORDS) + ".", ""]
+    # Each number on its own: what a toy does must not follow from how many there are.
+    for who, counted in [("all toys", scenes), ("toys alone", [scene for scene in scenes if scene["toys"] == 1])]:
+        words = sum((scene["words"] for scene in counted), Counter())
+        toys = sum(scene["toys"] for scene in counted)
+        if toys:
+            lines += [f"Of {who}, " + ", ".join(f"{word} {words[word] / toys:.1%}" for word in WORDS) + ".", ""]
     return lines
 
 

@@ -4,6 +4,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from collections import Counter
 from functools import cache
 
 import numpy as np
@@ -12,10 +13,12 @@ import pytest
 from throughmask import ThroughMaskError
 from throughmask.cli import main
 from throughmask.errors import InvalidValueError, MissingPackageError
-from throughmask.toybox import VERBS, ToyboxSource, make_story, split_seeds, truth_of
+from throughmask.toybox import VERBS, ToyboxSource, make_story, source, split_seeds, truth_of
 from throughmask.toybox.camera import Camera
+from throughmask.toybox.events import Illegible
 from throughmask.toybox.kinds import SHAPES, named_shape
-from throughmask.toybox.recipes import TRAINING_TWINS
+from throughmask.toybox.plan import draw_acts
+from throughmask.toybox.recipes import NUMBERS, TRAINING_TWINS, Stream, chance, chance_of_number, recipe_of
 from throughmask.toybox.sight import POINTS, points_of
 
 DIGEST = """
@@ -75,13 +78,50 @@ def test_a_wanted_motion_happens(verb):
     assert any(claim.verb == told or getattr(claim, told, ()) for story in stories for claim in story.claims)
 
 
+def test_how_many_toys_there_are_says_nothing_of_what_they_do():
+    """In training. Held-out splits are what they were when the two went together: results are told of them."""
+    alone, weights = Counter(), {verb: weight for verb, weight in VERBS.items() if verb not in ("bump", "pass")}
+    for seed in range(6000):
+        recipe = recipe_of(seed)
+        if recipe.choose_number(chance_of_number(seed)) == 1:
+            [act] = draw_acts(recipe, 1, chance(seed, Stream.SCENE, 0, 0))
+            alone[act.verb] += 1
+    assert sum(alone.values()) / 6000 == pytest.approx(NUMBERS[0], abs=0.02)
+    for verb, weight in weights.items():
+        assert alone[verb] / sum(alone.values()) == pytest.approx(weight / sum(weights.values()), abs=0.03)
+    told = {story.claims[0].verb for story in map(make_story, range(40)) if len(story.claims) == 1}
+    assert len(told) > 3
+    for seed in (1_000_000, 1_100_000, 2_000_000, 5_000_000):
+        assert chance_of_number(seed).random() == chance(seed, Stream.SCENE).random()
+
+
 def test_a_toy_that_is_touched_has_a_name():
     """Of this seed's first scene the words left out the cone that a nudged can runs into; one seed in thousands."""
-    story = make_story(24540)
+    story = make_story(24540, toys=4)
     assert truth_of(story).deeds
     touched = {m for claim in story.claims for m in (*claim.bumps, claim.bumped_by)} - {-1}
     assert touched <= set(story.text.order)
     assert story.attempt > 1
+
+
+def test_a_phrasing_that_names_too_few_is_phrased_anew(monkeypatch):
+    """And it is still the same scene."""
+    plain, other, tell, refused = make_story(3), make_story(3, phrasing=2), source.tell, []
+
+    def tell_but_once(*scene):
+        text = tell(*scene)
+        if text == other.text and not refused:
+            refused.append(text)
+            raise Illegible("a toy is touched that no word names")
+        return text
+
+    assert other.text != plain.text
+    monkeypatch.setattr(source, "tell", tell_but_once)
+    anew = make_story(3, phrasing=2)
+    assert refused
+    assert (anew.plan, anew.claims, anew.attempt) == (plain.plan, plain.claims, plain.attempt)
+    assert len({plain.text, other.text, anew.text}) == 3
+    assert source.retell(3, 0, plain.plan, plain.sight, plain.claims) == plain.text
 
 
 def test_the_hidden_parameters_do_not_choose_the_scene():

@@ -44,6 +44,9 @@ def test_clips_are_the_samples_and_are_made_once(samples, tmp_path):
     assert np.array_equal(clips.pixels, again.pixels)
     with pytest.raises(SampleError, match="another source"):
         make_clips("toybox:0..1", tmp_path / "clips")
+    (tmp_path / "clips" / "source.json").write_text('{"source": "toybox:0..1"}')
+    with pytest.raises(SampleError, match=r"another source.*toybox:0\.\.1 of an earlier version"):
+        make_clips("toybox:0..1", tmp_path / "clips")
 
 
 def test_clips_from_nowhere(tmp_path):

@@ -18,7 +18,7 @@ from throughmask.toybox import make_story, split_seeds
 from throughmask.toybox.kinds import COLOURS, HELD_OUT
 from throughmask.toybox.words import PACES, VERBS, WAYS
 from throughmask.train.augment import swap_sides
-from throughmask.train.clips import Clips
+from throughmask.train.clips import Clips, origin_of
 from throughmask.train.words import HELD_OUT as HELD_OUT_SPLITS
 from throughmask.train.words import (
     WordsConfig,
@@ -117,7 +117,7 @@ def test_stories_are_made_once(tmp_path):
     path = tmp_path / "stories.jsonl"
     made = make_stories(range(7, 9), path, phrasings=2)
     assert list(made) == [read_story(seed, 2) for seed in (7, 8)]
-    path.write_text(path.read_text().replace("barbell", "teapot"))
+    path.write_text(path.read_text().replace(made[0].toys[0].shape, "teapot"))
     assert "teapot" in make_stories(range(7, 9), path, phrasings=2)[0].tellings[0].caption
     with pytest.raises(SampleError, match="other stories"):
         make_stories(range(7, 9), path, phrasings=3)
@@ -411,7 +411,7 @@ def write_clips(folder, first, last):
     folder.mkdir()
     np.save(folder / "pixels.npy", clips.pixels)
     np.save(folder / "labels.npy", clips.labels)
-    (folder / "source.json").write_text(json.dumps({"source": f"toybox:{first}..{last}"}))
+    (folder / "source.json").write_text(json.dumps(origin_of(f"toybox:{first}..{last}")))
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from .events import MOVED, Claim, Illegible, claims
 from .looks import draw_looks
 from .mjcf import build
 from .plan import VERBS, Plan, draw_acts, draw_kicks, draw_plan
-from .recipes import MAX_SEED, MAX_TOYS, Stream, chance, recipe_of
+from .recipes import MAX_SEED, MAX_TOYS, Stream, chance, chance_of_number, recipe_of
 from .render import render
 from .sight import Sight, look
 from .truth import Deed, Thing, Truth, forward_flow
@@ -24,6 +24,7 @@ from .world import States, simulate, steps_per_frame
 ATTEMPTS = 400
 SAME_ACTS = 25
 AGAIN_ATTEMPTS = 200
+RETELLINGS = 20
 PROBES = 2  # times that a scene with a touch is played again before it counts as decided by its words
 AGREES = 0.3  # how far, relative to its length, a displacement may then be off
 
@@ -62,7 +63,7 @@ def make_story(
     """
     rate = _check(seed, again, phrasing, size, frames, fps, toys, verbs)
     recipe = recipe_of(seed, toys=toys, verbs=tuple(verbs))
-    number = recipe.choose_number(chance(seed, Stream.SCENE))
+    number = recipe.choose_number(chance_of_number(seed))
     aspect, seconds = size[1] / size[0], float((frames - 1) / rate)
     for attempt in range(1, ATTEMPTS + 1):
         # What toys do is kept for a while, or the motions that are hard to get right would become rare.
@@ -77,9 +78,11 @@ def make_story(
                 stage, seed, attempt, sight, found
             ):
                 continue
-            text = tell(plan, sight, found, chance(seed, Stream.WORDS, phrasing))
+            text = tell(plan, sight, found, chance(seed, Stream.WORDS))  # one phrasing decides for all
         except Illegible:
             continue
+        if phrasing:
+            text = retell(seed, phrasing, plan, sight, found)
         if again:
             states, sight = _again(stage, seed, attempt, again, found)
         return Story(seed, attempt, again, size, rate, plan, states, sight, found, text)
@@ -101,6 +104,18 @@ def make_sample_with_truth(
     """The Sample of a seed and all that is known about it; without `flow`, Truth.flow is None, which is faster."""
     story = make_story(seed, **options)  # type: ignore[arg-type]
     return draw(story, stripped=stripped, gl_device=gl_device, flow=flow)
+
+
+def retell(seed: int, phrasing: int, plan: Plan, sight: Sight, claims: tuple[Claim, ...]) -> Text:
+    """A scene that words fit, in those of a phrasing. One in thousands of them would leave a toy without a name that
+    another one touches: then it is phrased anew.
+    """
+    for draw in range(RETELLINGS):
+        try:
+            return tell(plan, sight, claims, chance(seed, Stream.WORDS, phrasing, draw))
+        except Illegible:
+            continue
+    return tell(plan, sight, claims, chance(seed, Stream.WORDS))
 
 
 class ToyboxSource:

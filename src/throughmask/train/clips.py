@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ..errors import SampleError
 from ..files import new_folder
-from .samples import Samples, open_samples
+from .samples import SCENES, TOYBOX, Samples, open_samples
 
 Array = npt.NDArray[np.uint8]
 
@@ -47,11 +47,10 @@ def make_clips(source: str, folder: Path, *, workers: int = 1, gl_devices: Seque
     if folder.is_dir() and any(folder.iterdir()):
         if not (folder / "source.json").is_file():
             raise SampleError(f"{folder} does not hold clips", fix="name another folder for them")
-        made_of = json.loads((folder / "source.json").read_text(encoding="utf-8"))["source"]
-        if made_of != source:
-            raise SampleError(
-                f"{folder} holds clips of another source", seen=made_of, fix="name another folder for them"
-            )
+        made_of = json.loads((folder / "source.json").read_text(encoding="utf-8"))
+        if made_of != origin_of(source):
+            seen = made_of["source"] if made_of["source"] != source else f"{source} of an earlier version"
+            raise SampleError(f"{folder} holds clips of another source", seen=seen, fix="name another folder for them")
         return Clips.load(folder)
     samples = open_samples(source)
     first = samples.item(0)
@@ -71,8 +70,13 @@ def make_clips(source: str, folder: Path, *, workers: int = 1, gl_devices: Seque
             with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
                 for done in as_completed([pool.submit(_fill, *job) for job in jobs]):
                     done.result()
-        (temporary / "source.json").write_text(json.dumps({"source": source}), encoding="utf-8")
+        (temporary / "source.json").write_text(json.dumps(origin_of(source)), encoding="utf-8")
     return Clips.load(folder)
+
+
+def origin_of(source: str) -> dict[str, object]:
+    """What a folder's source.json says of its clips."""
+    return {"source": source} | ({"scenes": SCENES} if source.startswith(TOYBOX) else {})
 
 
 def _fill(folder: Path, samples: Samples, indices: Iterable[int]) -> None:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 TOYBOX, SYNTHETIC = "toybox:", "synthetic:"
 # Tries for each other phrasing: of five toys one in thirty names them in the same order.
 TRIES = 64
+SCENES = 2  # what training seeds of Toybox mean; 2: the number of toys says nothing of what they do
 
 
 class Texts(NamedTuple):
@@ -127,13 +128,12 @@ class ToyboxSamples(Samples):
 
     def texts(self, index: int) -> list[Texts]:
         """Phrasings that name the objects in another order are passed over: ids follow the order of the first one."""
-        from ..toybox.recipes import Stream, chance
-        from ..toybox.words import tell
+        from ..toybox.source import retell
 
         story = self._story(index)
         found: dict[Texts, None] = {}
         for phrasing in range(TRIES * self.phrasings):
-            text = tell(story.plan, story.sight, story.claims, chance(story.seed, Stream.WORDS, phrasing))
+            text = retell(story.seed, phrasing, story.plan, story.sight, story.claims)
             if text.order == story.text.order:
                 objects = tuple(zip(text.names, text.prompts, strict=True))
                 found[Texts(text.caption, text.motion, objects)] = None
@@ -155,7 +155,7 @@ class ToyboxSamples(Samples):
         return _story(self.seeds[index], given)
 
     def _origin(self) -> dict[str, Any]:
-        return {"source": "toybox", "seeds": runs(self.seeds)}
+        return {"source": "toybox", "scenes": SCENES, "seeds": runs(self.seeds)}
 
 
 @dataclass(frozen=True)

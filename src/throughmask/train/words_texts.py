@@ -18,7 +18,7 @@ from ..errors import SampleError
 from ..files import new_file
 from ..toybox.kinds import COLOURS, HELD_OUT, SHAPES
 from ..toybox.words import PACES, VERBS, WAYS
-from .samples import runs
+from .samples import SCENES, runs
 
 PLACES = ("left", "right", "front", "back", "middle")
 SIDES = {"left": "right", "right": "left"}
@@ -87,13 +87,12 @@ class Phrase(NamedTuple):
 def read_story(seed: int, phrasings: int) -> Story:
     """The toys and texts of a seed. The telling k equals the text of `make_story(seed, phrasing=k)`."""
     from ..toybox import make_story
-    from ..toybox.recipes import Stream, chance
-    from ..toybox.words import tell
+    from ..toybox.source import retell
 
     story = make_story(seed)
     tellings, own = [], story.text.order
     for phrasing in range(phrasings):
-        text = tell(story.plan, story.sight, story.claims, chance(seed, Stream.WORDS, phrasing))
+        text = retell(seed, phrasing, story.plan, story.sight, story.claims)
         ids = tuple(own.index(n) + 1 for n in text.order)
         tellings.append(Telling(text.caption, text.motion, text.stripped, text.names, text.prompts, ids))
     toys = []
@@ -131,7 +130,7 @@ def make_stories(seeds: Sequence[int], path: Path, *, phrasings: int, workers: i
 
     Raises SampleError for a file of other seeds or phrasings.
     """
-    made_of = {"seeds": runs(seeds), "phrasings": phrasings}
+    made_of = {"scenes": SCENES, "seeds": runs(seeds), "phrasings": phrasings}
     if not path.exists():
         with new_file(path) as temporary:
             lines = [json.dumps(made_of), *_lines(seeds, phrasings, workers)]
