@@ -4,6 +4,7 @@
     python benchmarks/prepare.py --only h200 --out out/prepare-h200         # true shapes, random weights; needs a GPU
     python benchmarks/prepare.py --only h200 --tiny --out out/prepare-tiny  # the same at a small size on the CPU
     python benchmarks/prepare.py --only h200 --profile                      # and what its time goes to
+    python benchmarks/prepare.py --only h200 --profile --at-once 2 3 --switch 0.5    # other threads, other turns
     python benchmarks/prepare.py --only long --out out/prepare-long         # ten minutes of 1080p on the CPU: memory
 
 Clips are synthetic videos with captions that name two objects. `here` is one process, `ray` the same with --ray local,
@@ -30,6 +31,7 @@ import os
 import resource
 import shutil
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -37,7 +39,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
+from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +176,34 @@ def engine(args: argparse.Namespace, folder: Path, result: dict[str, Any], keep:
         keep()
 
 
+class Parts:
+    """Times what is called, from any thread: how often, wall seconds, and seconds in which the thread itself was at
+    work. The rest it waited, for the device or for its turn: threads share one interpreter.
+    """
+
+    def __init__(self) -> None:
+        self.rows: dict[str, list[float]] = {}
+        self.lock = threading.Lock()
+
+    def timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def called(*args: Any, **kwargs: Any) -> Any:
+            wall, own = time.perf_counter(), time.thread_time()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                spent = [1, time.perf_counter() - wall, time.thread_time() - own]
+                with self.lock:
+                    self.rows[name] = [a + b for a, b in zip(self.rows.get(name, [0, 0, 0]), spent, strict=True)]
+
+        return called
+
+    def table(self) -> str:
+        lines = ["|part|times|wall ms|own ms|", "|---" * 4 + "|"]
+        for name, (times, wall, own) in self.rows.items():
+            lines.append(f"|{name}|{times:.0f}|{1e3 * wall / times:.1f}|{1e3 * own / times:.1f}|")
+        return "\n".join(lines)
+
+
 class Networks:
     """The real classes with random weights. What they find is thrown away: masks are boxes, as for `Delays`.
 
@@ -227,6 +257,16 @@ class Networks:
                 if not self.calls:
                     self.seconds += time.perf_counter() - self.begun
 
+    def timed(self, parts: Parts) -> None:
+        """From now on `parts` has the time of each part."""
+        for owner, names in {
+            self.detector: ("image_processor", "_answers", "_candidates", "detect"),
+            self.segmenter: ("masks",),
+            self.tracker: ("track",),
+        }.items():
+            for name in names:  # frozen, but no less timed
+                object.__setattr__(owner, name, parts.timed(f"{type(owner).__name__}.{name}", getattr(owner, name)))
+
     def warm_up(self, frames: int) -> None:
         """Whatever is loaded in the first clip, or recorded as a CUDA graph in the one after SOON: each length of a
         chunk and of what is remembered comes at least once a clip of so many frames.
@@ -273,16 +313,22 @@ def networks(args: argparse.Namespace, folder: Path, result: dict[str, Any], kee
     lengths = (17, 25) if args.tiny else (41, args.frames)
     result["machine"] = cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} threads"
     result |= {"torch": torch.__version__, "size": list(size), "weights_MiB": weights / 2**20, "h200": []}
-    for frames in lengths:
+    if args.switch:
+        sys.setswitchinterval(args.switch / 1e3)
+    for frames, at_once in product(lengths, args.at_once or [2 if cuda else 1]):
         source = folder / f"clips{frames}"
-        write_films(source, 3 if args.tiny else args.clips, size, frames)
+        if not source.exists():
+            write_films(source, 3 if args.tiny else args.clips, size, frames)
         seer.warm_up(frames)
+        parts = Parts()
+        if args.profile:
+            seer.timed(parts)
         if cuda:
             cuda.reset_peak_memory_stats()
         with gpu_watched(str(cuda.get_device_properties(0).uuid) if cuda else None) as seen:
-            tools = Tools(EnglishRules(), seer, at_once=args.at_once or (2 if cuda else 1))
+            tools = Tools(EnglishRules(), seer, at_once=at_once)
             row = timed(source, frames, lambda tools=tools: tools, None)
-        row |= {"frames": frames, "clips_s": row["clips"] / row["wall_s"], "models_s": seer.seconds}
+        row |= {"frames": frames, "at_once": at_once, "clips_s": row["clips"] / row["wall_s"], "models_s": seer.seconds}
         row |= {"overhead": row["wall_s"] / seer.seconds - 1}
         held = (cuda.max_memory_allocated() - weights) / 2**20 if cuda else None
         row |= {"gpu_busy": seen["busy"], "above_weights_MiB": held, "host_MiB": most_memory()}
@@ -291,6 +337,8 @@ def networks(args: argparse.Namespace, folder: Path, result: dict[str, Any], kee
         row |= {"graphs": len(seer.tracker._graphs.plays)}
         result["h200"].append(row)
         keep()
+        if args.profile:
+            print(f"{frames} frames, {at_once} at once; steps {row['steps_s']}\n\n{parts.table()}\n", flush=True)
     if args.profile:
         print(profiled(seer))
 
@@ -415,12 +463,16 @@ def to_table(result: dict[str, Any]) -> str:
                 steps = ", ".join(f"{step} {value:.2f}" for step, value in result[name]["steps_s"].items())
                 lines += ["", f"Seconds of the steps of a clip, {name}: {steps}."]
     if "h200" in result:
-        head = "frames|clips|clips a second|GPU busy|graphs|wall over any model's time"
-        lines += ["", f"|{head}|above the weights MiB|reserved MiB|host MiB|", "|---" * 9 + "|"]
+        head = "frames|at once|clips|clips a second|GPU busy|graphs|wall over any model's time"
+        lines += ["", f"|{head}|above the weights MiB|reserved MiB|host MiB|", "|---" * 10 + "|"]
         for row in result["h200"]:
             busy = "–" if row["gpu_busy"] is None else f"{row['gpu_busy']:.0%}"
             sizes = [row[f"{name}_MiB"] for name in ("above_weights", "reserved", "host")]
-            cells = [str(row["frames"]), str(row["clips"]), f"{row['clips_s']:.3f}", busy, str(row["graphs"])]
+            cells = [str(row[name]) for name in ("frames", "at_once", "clips")] + [
+                f"{row['clips_s']:.3f}",
+                busy,
+                str(row["graphs"]),
+            ]
             cells += [f"{row['overhead']:.1%}", *("–" if size is None else f"{size:.0f}" for size in sizes)]
             lines.append("|" + "|".join(cells) + "|")
     if "long" in result:
@@ -453,7 +505,10 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10, help="with long: of the film")
     parser.add_argument("--fps", type=int, default=12, help="with long: of the film")
     parser.add_argument("--tiny", action="store_true", help="with h200: small sizes on the CPU")
-    parser.add_argument("--at-once", type=int, help="clips that are tracked at a time on a GPU; as prepare does it, 2")
+    parser.add_argument(
+        "--at-once", type=int, nargs="+", help="with h200: clips that are tracked at a time; as prepare does it, 2"
+    )
+    parser.add_argument("--switch", type=float, metavar="MS", help="with h200: for how long a thread keeps its turn")
     parser.add_argument(
         "--graphs", choices=("none", "track", "all"), default="track", help="with h200: what runs by CUDA graphs"
     )

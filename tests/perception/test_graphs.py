@@ -293,10 +293,11 @@ def test_a_recorded_detector_answers_as_without(monkeypatch):
     graphs = Graphs(detecting, recorder)
     for _ in range(2):  # a second time it begins anew
         quick = GroundingDino(detecting, *words, graphs=True)  # on a CPU it records nothing
-    for part in (detecting.model.backbone, detecting.model.encoder, detecting.model.decoder):
-        assert part.forward.graphs.record is None
-        assert not isinstance(part.forward.forward, Recorded)
-        part.forward.graphs = graphs
+    parts = detecting.model.backbone.forward.forward, detecting.model.encoder.forward, detecting.model.decoder.forward
+    for part in parts:
+        assert part.graphs.record is None
+        assert part.forward.__self__ in (detecting.model.backbone, detecting.model.encoder, detecting.model.decoder)
+        part.graphs = graphs
     assert quick.model is detecting
     for alone, found in zip(expected, answers(), strict=True):
         assert torch.equal(alone.logits, found.logits)
@@ -386,6 +387,16 @@ def test_graphs_of_every_length_of_memory_on_a_gpu(trained, dtype):
                         assert (a - b).abs().max() <= LIMIT[b.dtype] * b.abs().max()
                 a, b = (found[0] for found in results)
                 assert (a - b).abs().max() > 3 * LIMIT[dtype] * b.abs().max()
+
+
+@on_a_gpu
+def test_graphs_have_the_priority_of_where_they_are_recorded():
+    for wanted in (0, -1):
+        record = Recorder(torch.device("cuda"))
+        with torch.cuda.stream(torch.cuda.Stream(priority=wanted)):
+            play = record(lambda values: [values * 2], [torch.ones(2, device="cuda")])
+            assert play([torch.arange(2.0, device="cuda")])[0].tolist() == [0, 2]
+        assert record.stream.priority == wanted
 
 
 @on_a_gpu

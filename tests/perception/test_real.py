@@ -2,6 +2,8 @@
 
 import itertools
 import json
+from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -179,6 +181,28 @@ def test_a_phrase_is_answered_as_if_it_were_alone(monkeypatch):
         assert score == pytest.approx(apart.found[id].score, abs=1e-4)
     with pytest.raises(InvalidValueError, match="at least one phrase"):
         replace(detector, batch=0)
+
+
+def test_a_picture_is_looked_at_once():
+    """However many phrases are asked, and for each picture anew; in another thread, and outside, as ever."""
+    detecting, *words = tiny_detector()
+    sizes, backbone = [], detecting.model.backbone.forward
+    detecting.model.backbone.forward = lambda pixels, mask: sizes.append(len(pixels)) or backbone(pixels, mask)
+    detector = GroundingDino(detecting, *words, box_threshold=0, text_threshold=0, batch=2)
+    pictures = [IMAGE, IMAGE[::-1].copy()]
+    phrases = dict(enumerate(["ball", "red ball", "dog", "blue cat", "bird"], 1))
+    found = [detector.detect(picture, phrases) for picture in pictures]
+    assert sizes == [1, 1]
+    assert found[0].found.keys() == found[1].found.keys()
+    assert found[0] != found[1]
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(lambda picture: detector.detect(picture, phrases), pictures)) == found
+    assert sizes == [1] * 4
+    seen = words[1](images=pictures, return_tensors="pt")
+    both = detecting(**seen, **words[0](["ball."] * 2, return_tensors="pt"))
+    assert sizes[4:] == [2]
+    assert not torch.equal(both.pred_boxes[0], both.pred_boxes[1])
+    assert GroundingDino(deepcopy(detecting), *words, 0, 0).detect(pictures[1], phrases) == found[1]
 
 
 def test_two_phrases_that_claim_one_box(detector):

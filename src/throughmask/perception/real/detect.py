@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
-from threading import Lock
-from typing import Any, NamedTuple, Protocol
+from threading import Lock, local
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...errors import InvalidValueError, SampleError
 from ...hub import Say
@@ -94,13 +95,17 @@ class GroundingDino:
         for what in ("box_threshold", "text_threshold"):
             if not 0 <= getattr(self, what) <= 1:
                 raise InvalidValueError(f"the {what.replace('_', ' ')} is from 0 to 1", seen=getattr(self, what))
+        if self._parts is None:
+            return
+        graphs = None
         if self.graphs:
             # Every layer of deformable attention would wait for the device, to check what it was given. Its own switch:
             os.environ.setdefault("TRANSFORMERS_DISABLE_TORCH_CHECK", "1")
             graphs = Graphs.on(self.model)
-            for part in (self.model.model.backbone, self.model.model.encoder, self.model.model.decoder):
-                known = part.forward  # of a model that has been given to another detector, too
-                part.forward = Recorded(known.forward if isinstance(known, Recorded) else known, graphs)
+            for part in (self._parts.encoder, self._parts.decoder):
+                part.forward = Recorded(_own(part.forward), graphs)
+        known = _own(self._parts.backbone.forward)
+        self._parts.backbone.forward = _OnePicture(known if graphs is None else Recorded(known, graphs))
 
     @classmethod
     def load(
@@ -146,7 +151,8 @@ class GroundingDino:
             # All are asked before the first answer is read, which a GPU would be idle after.
             asked = list(dict.fromkeys(nouns.values()))
             groups = (asked[begin : begin + self.batch] for begin in range(0, len(asked), self.batch))
-            answers = [answer for group in groups for answer in self._answers(seen, group)]
+            with self._looking():
+                answers = [answer for group in groups for answer in self._answers(seen, group)]
             for noun, answer in zip(asked, answers, strict=True):
                 candidates[noun], best[noun] = self._candidates(answer, size)
         boxes = allot(phrases, candidates, size)
@@ -158,6 +164,15 @@ class GroundingDino:
             if id not in boxes
         }
         return Detections({id: Detection(box, score) for id, (box, score, _) in boxes.items()}, missed)
+
+    @property
+    def _parts(self) -> Any:
+        """None of what stands in for a model."""
+        return self.model.model if isinstance(self.model, nn.Module) else None
+
+    def _looking(self) -> AbstractContextManager[None]:
+        """All that is asked inside, in this thread, is about one picture."""
+        return nullcontext() if self._parts is None else cast(_OnePicture, self._parts.backbone.forward).looking()
 
     @torch.inference_mode()
     def _answers(self, seen: Mapping[str, Tensor], nouns: Sequence[str]) -> list[_Answer]:
@@ -190,6 +205,44 @@ class GroundingDino:
         kept = whole & (score > self.box_threshold) & (sure > self.text_threshold)
         rows = zip(boxes[kept].tolist(), score[kept].tolist(), fit[kept].tolist(), strict=True)
         return [Candidate((b[0], b[1], b[2], b[3]), s, f) for b, s, f in rows], float(score.max())
+
+
+class _OnePicture:
+    """What stands for the `forward` of the backbone: of a batch with the same picture in all places it sees one, and
+    while it is looking, in the thread that said so, of all batches the first one's.
+    """
+
+    def __init__(self, forward: Callable[[Tensor, Tensor], Any]) -> None:
+        self.forward, self.thread = forward, local()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _OnePicture, (self.forward,)  # a model is copied whole, but not what a thread is looking at
+
+    @contextmanager
+    def looking(self) -> Iterator[None]:
+        self.thread.seen = []
+        try:
+            yield
+        finally:
+            del self.thread.seen
+
+    def __call__(self, pixel_values: Tensor, pixel_mask: Tensor) -> tuple[list[tuple[Tensor, Tensor]], list[Tensor]]:
+        seen = getattr(self.thread, "seen", [])
+        if not seen:
+            one = 1 if pixel_values.stride(0) == 0 else len(pixel_values)
+            seen.append(self.forward(pixel_values[:one], pixel_mask[:one]))
+        levels, places = seen[0]
+        shape = [len(pixel_values), *(-1,) * 3]
+        # Lists of their own: the model puts another level behind them.
+        return (
+            [(values.expand(shape), mask.expand(shape[:-1])) for values, mask in levels],
+            [place.expand(shape) for place in places],
+        )
+
+
+def _own(forward: Any) -> Any:
+    """A part's own `forward`, if that of its model has been replaced by another detector."""
+    return _own(forward.forward) if isinstance(forward, Recorded | _OnePicture) else forward
 
 
 @dataclass(eq=False)

@@ -135,7 +135,8 @@ class Recorder:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self.device, self.stream = device, torch.cuda.Stream(device)
+        self.device = device
+        self.stream: torch.cuda.Stream | None = None
         self.pool = torch.cuda.graph_pool_handle()
 
     def __call__(self, function: Callable[..., list[Tensor]], inputs: Sequence[Tensor]) -> Play:
@@ -144,6 +145,9 @@ class Recorder:
             return self._recorded(function, inputs)
 
     def _recorded(self, function: Callable[..., list[Tensor]], inputs: Sequence[Tensor]) -> Play:
+        here = torch.cuda.current_stream(self.device)
+        if self.stream is None:  # kernels of a graph have the priority of the stream that they are recorded on
+            self.stream = torch.cuda.Stream(self.device, priority=here.priority)
         if not all(values.device == self.stream.device for values in inputs):
             raise RuntimeError("not everything is on the device")  # it would be recorded as nothing
         free, total = torch.cuda.mem_get_info(self.device)
@@ -151,7 +155,6 @@ class Recorder:
         if free < ROOM * total:
             raise RuntimeError("too little memory is free")
         given = [values.clone() for values in inputs]
-        here = torch.cuda.current_stream(self.device)
         self.stream.wait_stream(here)
         with torch.cuda.stream(self.stream):
             function(*given)  # what libraries set up on a stream at first cannot be recorded
