@@ -65,7 +65,7 @@ class Shape:
 
 
 TOYBOX = Shape("motion", 256, 4, 7, 768, 0, (16, 7, 32, 32), (128, 192), 128)
-TOYBOX_UNET = replace(TOYBOX, width=32, layers=2, ffn=0, backbone=UNET)
+TOYBOX_UNET = replace(TOYBOX, width=48, layers=2, ffn=0, backbone=UNET)
 SHAPES = {
     "toybox-motion": replace(TOYBOX, blocks=1, recipe="bound"),
     "toybox-plain": TOYBOX,
@@ -249,7 +249,7 @@ def build(shape: Shape) -> Any:
     """The stage's denoiser with random weights, the added layers too: zeros would be as fast, but say less."""
     torch.manual_seed(0)
     if shape.backbone is UNET:
-        widths = (shape.width, 2 * shape.width, 4 * shape.width)
+        widths = (shape.width, 3 * shape.width // 2, 2 * shape.width)
         form = {"layers": shape.layers, "heads": shape.heads, "groups": shape.width // 4, "text_dim": shape.text[1]}
         unet = new_unet(widths, shape.latents[0], **form)
         return UNET.build(unet, cond_latents=COND_LATENTS, num_masked_blocks=shape.blocks)

@@ -437,14 +437,18 @@ class AnimateDiffBackbone(AnimateDiffLayout):
             }
 
     def untrained(self, vae: Path, words: Path, *, width: int, layers: int, heads: int, ffn: int) -> dict[str, Any]:
-        """Three resolutions, width, 2·width and 4·width wide, `layers` blocks each; feed-forwards are four times as
+        """Three resolutions, width, 1.5·width and 2·width wide, `layers` blocks each; feed-forwards are four times as
         wide as their level, whatever ffn says. Raises InvalidValueError for a width that groups and heads do not
-        divide."""
-        if width < 4 or width % min(32, width // 4) or width % heads:
+        divide.
+
+        Latents have 16 channels and stages three times as many: a finest level as narrow as in Stable Diffusion, a
+        quarter of the coarsest, would not hold them in a network this small.
+        """
+        widths, groups = (width, 3 * width // 2, 2 * width), max(1, min(32, width // 4))
+        if width < 4 or width % 2 or any(size % groups for size in widths) or widths[-1] % heads:
             raise InvalidValueError(f"a U-Net's width divides by {heads} heads and its groups", seen=width)
         parts = trained_parts(vae, words)
         channels, text_dim = parts["vae"].config.z_dim, parts["text_encoder"].config.d_model
-        widths, groups = (width, 2 * width, 4 * width), min(32, width // 4)
         denoiser = new_unet(widths, channels, layers=layers, heads=heads, groups=groups, text_dim=text_dim)
         return {**parts, "scheduler": DDIMScheduler(**SCHEDULE, **ZERO_SNR), "transformer": denoiser}
 
