@@ -310,7 +310,7 @@ def networks(args: argparse.Namespace, folder: Path, result: dict[str, Any], kee
     seer = Networks(args.tiny, graphs=args.graphs)
     cuda, size = seer.cuda, seer.shape.size
     weights = cuda.memory_allocated() if cuda else 0
-    lengths = (17, 25) if args.tiny else (41, args.frames)
+    lengths = (17, 25) if args.tiny else tuple(dict.fromkeys((41, args.frames)))
     result["machine"] = cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} threads"
     result |= {"torch": torch.__version__, "size": list(size), "weights_MiB": weights / 2**20, "h200": []}
     if args.switch:
