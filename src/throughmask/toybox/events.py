@@ -18,6 +18,7 @@ from .world import States, matrix
 
 # Shares of the picture's width. Between STILL and MOVED no word fits, so such scenes are drawn anew.
 STILL, MOVED = 0.018, 0.045
+STIRRED = 0.012  # a toy that has gone so far goes by itself
 PACES = {"roll": (0.42, 0.86), "slide": (0.62, 1.08), "spin": (3.8, 6.8)}  # below: slowly, above: quickly
 OCCLUDED = 0.2  # share of a toy that must be hidden for a word about it
 
@@ -145,7 +146,7 @@ def _roles(states: States, tracks: list[Track]) -> tuple[list[tuple[int, ...]], 
         bumps[fast].append(slow)
         at = int(contact.frame) + 1
         track = tracks[slow]
-        moved = np.hypot(*track.shift[:at].T).max() > 0.012 or np.abs(track.turns[: at - 1].sum(0)).max(initial=0) > 0.3
+        moved = np.hypot(*track.shift[:at].T).max() > STIRRED or np.abs(track.turns[: at - 1].sum(0)).max(initial=0) > 0.3
         if not moved and bumped_by[slow] < 0 and not bumps[slow]:
             bumped_by[slow] = fast
     if any(len(some) > 2 for some in bumps):
@@ -198,6 +199,9 @@ def _travelling(plan: Plan, sight: Sight, n: int, track: Track, fps: float, roll
     verb = "roll" if toy.rolls and share > 0.5 else "slide" if share < 0.3 else "tumble"
     if verb == "tumble" or (toy.rolls and 0.3 <= share <= 0.5):
         raise Illegible("a toy neither rolls nor slides")
+    rested = float(np.hypot(*track.shift[: track.first_touch + 1].T).max()) < STIRRED
+    if claim.bumped_by < 0 and not claim.bumps and rested and track.first_touch < len(track.shift) - 1:
+        raise Illegible("a toy that spins is pushed away")  # and words would say that it goes by itself
     first = track.first_touch if claim.bumped_by < 0 and claim.bumps else len(track.shift) - 1
     if first < 3 and claim.bumps:
         raise Illegible("a toy bumps too early")
