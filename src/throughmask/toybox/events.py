@@ -146,7 +146,9 @@ def _roles(states: States, tracks: list[Track]) -> tuple[list[tuple[int, ...]], 
         bumps[fast].append(slow)
         at = int(contact.frame) + 1
         track = tracks[slow]
-        moved = np.hypot(*track.shift[:at].T).max() > STIRRED or np.abs(track.turns[: at - 1].sum(0)).max(initial=0) > 0.3
+        moved = (
+            np.hypot(*track.shift[:at].T).max() > STIRRED or np.abs(track.turns[: at - 1].sum(0)).max(initial=0) > 0.3
+        )
         if not moved and bumped_by[slow] < 0 and not bumps[slow]:
             bumped_by[slow] = fast
     if any(len(some) > 2 for some in bumps):
