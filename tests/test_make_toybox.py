@@ -4,7 +4,7 @@ import importlib.util
 import json
 import sys
 from collections import Counter
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -63,6 +63,24 @@ def test_export_holds_what_there_is_whole_or_not_at_all(tool, tmp_path):
         path.relative_to(run.export).as_posix(): path.read_text() for path in run.export.rglob("*") if path.is_file()
     }
     assert kept == {"motion-model-transformer/weights": "of step 2", "motion-model-train.json": '{"step": 2}'}
+
+
+def test_without_films_stage_1_alone_goes_on(tool, tmp_path, monkeypatch):
+    run = tool.Run(tmp_path, replace(tool.TINY, films=[], stages=["motion"], words=None, benches=[]), gpus=0)
+    setting = {"init": "bundle", "words": "", "backbone": "wan", "tiny": True}
+    (tmp_path / "setting.json").write_text(json.dumps(setting))
+    (tmp_path / "labels.json").write_text('"toybox:10000..10031"')
+    done = []
+    for name in ("draw", "encode", "judge_all"):
+        monkeypatch.setattr(run, name, lambda *words, name=name: done.append((name, *words)))
+    monkeypatch.setattr(run, "train", lambda *words: done.append(("train", *words[:2], words[2]["init"])))
+    run.all()
+    assert done == [
+        ("draw", "labels"),
+        ("encode", "labels"),
+        ("train", "motion", "motion", "bundle/motion"),
+        ("judge_all",),
+    ]
 
 
 def test_a_step_that_fails_or_hangs_is_told_and_ends_no_other(tool, tmp_path):

@@ -32,6 +32,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,9 @@ BUNDLE = {"--steps": 10, "--video-guidance": "1.5,1.5", "--size": "256x256", "--
 @dataclass(frozen=True)
 class Plan:
     """films, labels: runs of seeds (first, how many), drawn in turn, for so many seconds; without labels stage 1 learns
-    from the films. stages: what learns of "motion", "video", "leaky" (stage 1 again, for as many steps, without zero
-    terminal SNR) and "ti2v" (beside stage 2, from words alone); of init's bundle the others stay.
+    from the films; without films nothing but a stage 1 of --init goes on. stages: what learns of "motion", "video",
+    "leaky" (stage 1 again, for as many steps, without zero terminal SNR) and "ti2v" (beside stage 2, from words alone);
+    of init's bundle the others stay.
 
     *_until: when learning ends. motion, video, words, base: more options of their presets; null for words that stay.
     benches: name, command, seconds at most. guidances: tried on `sweep` validation scenes of several toys and half as
@@ -392,8 +394,9 @@ class Run:
         self.keep(f"{name}/model/transformer", f"{name}/model/train.json", f"{name}/log.jsonl", f"{name}/sheets")
 
     def all(self) -> None:
-        self.draw("films")
-        self.together(lambda: self.encode("films"), self.clips)
+        if self.plan.films:
+            self.draw("films")
+            self.together(lambda: self.encode("films"), self.clips)
         watching = threading.Event()
         exporter = threading.Thread(target=self.keep_exporting, args=(watching,))
         exporter.start()
@@ -457,16 +460,13 @@ class Run:
 
     def second(self) -> None:
         """What shares the second GPU: a segmenter does not fill one."""
-        own = own_options(self.out, "films", "video", self.data("films"))
         more = {"video": self.plan.video, "ti2v": [*self.plan.video, "--recipe", "ti2v"]}
-        self.together(
-            *(
-                lambda name=name: self.train(name, "video", own, more[name], 1, self.plan.video_until)
-                for name in more
-                if name in self.plan.stages
-            ),
-            self.learn_words,
-        )
+
+        def learn(name: str) -> None:
+            own = own_options(self.out, "films", "video", self.data("films"))
+            self.train(name, "video", own, more[name], 1, self.plan.video_until)
+
+        self.together(*(partial(learn, name) for name in more if name in self.plan.stages), self.learn_words)
         for name in more:
             self.keep_stage(name)
         self.keep("words")
