@@ -315,14 +315,15 @@ def networks(args: argparse.Namespace, folder: Path, result: dict[str, Any], kee
     result |= {"torch": torch.__version__, "size": list(size), "weights_MiB": weights / 2**20, "h200": []}
     if args.switch:
         sys.setswitchinterval(args.switch / 1e3)
+    parts = Parts()
+    if args.profile:
+        seer.timed(parts)
     for frames, at_once in product(lengths, args.at_once or [2 if cuda else 1]):
         source = folder / f"clips{frames}"
         if not source.exists():
             write_films(source, 3 if args.tiny else args.clips, size, frames)
         seer.warm_up(frames)
-        parts = Parts()
-        if args.profile:
-            seer.timed(parts)
+        parts.rows.clear()
         if cuda:
             cuda.reset_peak_memory_stats()
         with gpu_watched(str(cuda.get_device_properties(0).uuid) if cuda else None) as seen:
@@ -468,12 +469,9 @@ def to_table(result: dict[str, Any]) -> str:
         for row in result["h200"]:
             busy = "–" if row["gpu_busy"] is None else f"{row['gpu_busy']:.0%}"
             sizes = [row[f"{name}_MiB"] for name in ("above_weights", "reserved", "host")]
-            cells = [str(row[name]) for name in ("frames", "at_once", "clips")] + [
-                f"{row['clips_s']:.3f}",
-                busy,
-                str(row["graphs"]),
-            ]
-            cells += [f"{row['overhead']:.1%}", *("–" if size is None else f"{size:.0f}" for size in sizes)]
+            cells = [str(row[name]) for name in ("frames", "at_once", "clips")]
+            cells += [f"{row['clips_s']:.3f}", busy, str(row["graphs"]), f"{row['overhead']:.1%}"]
+            cells += ["–" if size is None else f"{size:.0f}" for size in sizes]
             lines.append("|" + "|".join(cells) + "|")
     if "long" in result:
         row = result["long"]

@@ -28,7 +28,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from throughmask.backbones import Backbone
 from throughmask.backbones.animatediff import BACKBONE as UNET
-from throughmask.backbones.animatediff import SCHEDULE, ZERO_SNR, new_unet
+from throughmask.backbones.animatediff import SCHEDULE, ZERO_SNR, small_unet
 from throughmask.backbones.wan import BACKBONE as WAN
 from throughmask.stages.recipes import COND_LATENTS, recipe
 from throughmask.train.batches import Batch, Batches
@@ -249,9 +249,8 @@ def build(shape: Shape) -> Any:
     """The stage's denoiser with random weights, the added layers too: zeros would be as fast, but say less."""
     torch.manual_seed(0)
     if shape.backbone is UNET:
-        widths = (shape.width, 3 * shape.width // 2, 2 * shape.width)
-        form = {"layers": shape.layers, "heads": shape.heads, "groups": shape.width // 4, "text_dim": shape.text[1]}
-        unet = new_unet(widths, shape.latents[0], **form)
+        form = {"layers": shape.layers, "heads": shape.heads, "text_dim": shape.text[1]}
+        unet = small_unet(shape.width, shape.latents[0], **form)
         return UNET.build(unet, cond_latents=COND_LATENTS, num_masked_blocks=shape.blocks)
     base = WanTransformer3DModel(
         num_attention_heads=shape.heads,

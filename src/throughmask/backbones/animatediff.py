@@ -437,19 +437,10 @@ class AnimateDiffBackbone(AnimateDiffLayout):
             }
 
     def untrained(self, vae: Path, words: Path, *, width: int, layers: int, heads: int, ffn: int) -> dict[str, Any]:
-        """Three resolutions, width, 1.5·width and 2·width wide, `layers` blocks each; feed-forwards are four times as
-        wide as their level, whatever ffn says. Raises InvalidValueError for a width that groups and heads do not
-        divide.
-
-        Latents have 16 channels and stages three times as many: a finest level as narrow as in Stable Diffusion, a
-        quarter of the coarsest, would not hold them in a network this small.
-        """
-        widths, groups = (width, 3 * width // 2, 2 * width), max(1, min(32, width // 4))
-        if width < 4 or width % 2 or any(size % groups for size in widths) or widths[-1] % heads:
-            raise InvalidValueError(f"a U-Net's width divides by {heads} heads and its groups", seen=width)
+        """A `small_unet`; feed-forwards are four times as wide as their level, whatever ffn says. Raises as it does."""
         parts = trained_parts(vae, words)
         channels, text_dim = parts["vae"].config.z_dim, parts["text_encoder"].config.d_model
-        denoiser = new_unet(widths, channels, layers=layers, heads=heads, groups=groups, text_dim=text_dim)
+        denoiser = small_unet(width, channels, layers=layers, heads=heads, text_dim=text_dim)
         return {**parts, "scheduler": DDIMScheduler(**SCHEDULE, **ZERO_SNR), "transformer": denoiser}
 
     def latent_shape(self, vae: Any, num_frames: int, height: int, width: int) -> tuple[int, int, int, int]:
@@ -565,6 +556,19 @@ def new_unet(
     )
     attend_over_time(unet)
     return unet
+
+
+def small_unet(width: int, latents: int, *, layers: int, heads: int, text_dim: int) -> UNetMotionModel:
+    """A new one of three resolutions, width, 1.5·width and 2·width wide, `layers` blocks each. Raises InvalidValueError
+    for a width that groups and heads do not divide.
+
+    Latents have 16 channels and stages three times as many: a finest level as narrow as in Stable Diffusion, a quarter
+    of the coarsest, would not hold them in a network this small.
+    """
+    widths, groups = (width, 3 * width // 2, 2 * width), max(1, min(32, width // 4))
+    if width < 4 or width % 2 or any(size % groups for size in widths) or widths[-1] % heads:
+        raise InvalidValueError(f"a U-Net's width divides by {heads} heads and its groups", seen=width)
+    return new_unet(widths, latents, layers=layers, heads=heads, groups=groups, text_dim=text_dim)
 
 
 def _clip_states(tokenizer: Any, text_encoder: Any, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..errors import InvalidValueError
 
+SCENES = 2  # what seeds mean, for caches of them; 2: in training the number of toys says nothing of what they do
 TRAINING = range(0, 1_000_000)
 TRAINING_TWINS = range(900_000, 1_000_000)  # of these; elsewhere no two toys are alike, and no text tells a place
 TRAINING_BYSTANDERS = range(800_000, 900_000)  # of these; elsewhere every toy is named

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ..errors import SampleError
 from ..files import new_folder
-from .samples import SCENES, TOYBOX, Samples, open_samples
+from .samples import TOYBOX, Samples, open_samples
 
 Array = npt.NDArray[np.uint8]
 
@@ -76,6 +76,8 @@ def make_clips(source: str, folder: Path, *, workers: int = 1, gl_devices: Seque
 
 def origin_of(source: str) -> dict[str, object]:
     """What a folder's source.json says of its clips."""
+    from ..toybox.recipes import SCENES
+
     return {"source": source} | ({"scenes": SCENES} if source.startswith(TOYBOX) else {})
 
 

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 TOYBOX, SYNTHETIC = "toybox:", "synthetic:"
 # Tries for each other phrasing: of five toys one in thirty names them in the same order.
 TRIES = 64
-SCENES = 2  # what training seeds of Toybox mean; 2: the number of toys says nothing of what they do
 
 
 class Texts(NamedTuple):
@@ -155,6 +154,8 @@ class ToyboxSamples(Samples):
         return _story(self.seeds[index], given)
 
     def _origin(self) -> dict[str, Any]:
+        from ..toybox.recipes import SCENES
+
         return {"source": "toybox", "scenes": SCENES, "seeds": runs(self.seeds)}
 
 

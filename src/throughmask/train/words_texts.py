@@ -17,8 +17,9 @@ import numpy as np
 from ..errors import SampleError
 from ..files import new_file
 from ..toybox.kinds import COLOURS, HELD_OUT, SHAPES
+from ..toybox.recipes import SCENES
 from ..toybox.words import PACES, VERBS, WAYS
-from .samples import SCENES, runs
+from .samples import runs
 
 PLACES = ("left", "right", "front", "back", "middle")
 SIDES = {"left": "right", "right": "left"}

@@ -97,15 +97,13 @@ class GroundingDino:
                 raise InvalidValueError(f"the {what.replace('_', ' ')} is from 0 to 1", seen=getattr(self, what))
         if self._parts is None:
             return
-        graphs = None
         if self.graphs:
             # Every layer of deformable attention would wait for the device, to check what it was given. Its own switch:
             os.environ.setdefault("TRANSFORMERS_DISABLE_TORCH_CHECK", "1")
-            graphs = Graphs.on(self.model)
-            for part in (self._parts.encoder, self._parts.decoder):
-                part.forward = Recorded(_own(part.forward), graphs)
-        known = _own(self._parts.backbone.forward)
-        self._parts.backbone.forward = _OnePicture(known if graphs is None else Recorded(known, graphs))
+        graphs = Graphs.on(self.model, self.graphs)
+        for part in (self._parts.backbone, self._parts.encoder, self._parts.decoder):
+            part.forward = Recorded(_own(part.forward), graphs) if self.graphs else _own(part.forward)
+        self._parts.backbone.forward = _OnePicture(self._parts.backbone.forward)
 
     @classmethod
     def load(
