@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from throughmask.errors import FormatError, OutputError
-from throughmask.files import inside, new_file, new_files, new_folder
+from throughmask.files import inside, new_file, new_files, new_folder, remove_temporary
 
 
 def everything(folder):
@@ -220,6 +220,22 @@ def test_a_folder_is_replaced_by_force_and_only_by_a_whole_one(tmp_path):
     with new_folder(path, force=True) as temporary:
         (temporary / "new").touch()
     assert everything(tmp_path) == ["out", "out/new"]
+
+
+@pytest.mark.parametrize("more", [[], ["b.txt"], ["deeper/b.txt"]])
+def test_a_folder_that_is_tidied_away_meanwhile_does_not_appear(tmp_path, more):
+    def write():
+        with new_folder(tmp_path / "out") as temporary:
+            (temporary / "a.txt").write_text("a")
+            remove_temporary(temporary)
+            assert everything(tmp_path) == []
+            for name in more:  # whoever writes does not know
+                with new_file(temporary / name) as file:
+                    file.write_text(name)
+
+    with pytest.raises(OutputError, match="removed by another process"):
+        write()
+    assert everything(tmp_path) == []
 
 
 def test_the_old_folder_returns_if_the_new_one_cannot_take_its_place(tmp_path, monkeypatch):

@@ -99,12 +99,26 @@ def new_files(folder: str | Path) -> Iterator[Path]:
     with _reasons(folder / "*"):
         temporary = _temporary(folder / "files")
         try:
-            temporary.mkdir(parents=True)
+            _make_parents(temporary)
+            temporary.mkdir()
             yield temporary
             for path in sorted(temporary.iterdir()):
                 os.replace(path, folder / path.name)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_temporary(path: Path) -> None:
+    """Delete what a killed process left. If it lives for a moment after all, it fails: it cannot give its final name to
+    a folder that is half deleted.
+    """
+    away = _temporary(path)  # a name that it does not know
+    with suppress(FileNotFoundError):
+        os.rename(path, away)
+    if away.is_dir():
+        shutil.rmtree(away, ignore_errors=True)
+    else:
+        away.unlink(missing_ok=True)
 
 
 def inside(root: str | Path, name: str) -> Path:
@@ -195,9 +209,17 @@ def _make_parents(path: Path) -> list[Path]:
     for parent in path.parents:
         if os.path.lexists(parent):
             break
+        if parent.name.startswith(PREFIX):  # made anew it would lack what was in it
+            raise _tidied(parent)
         missing.append(parent)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    for parent in reversed(missing):
+        parent.mkdir(exist_ok=True)
     return missing
+
+
+def _tidied(path: Path) -> OutputError:
+    problem = "what was written so far has been removed by another process"
+    return OutputError(problem, seen=str(path), fix="run it again")
 
 
 def _remove_empty(folders: list[Path]) -> None:
@@ -218,7 +240,10 @@ def _flush(path: Path) -> None:
 
 def _replace_folder(new: Path, path: Path) -> None:
     if not path.exists():
-        os.rename(new, path)
+        try:
+            os.rename(new, path)
+        except FileNotFoundError:
+            raise _tidied(new) from None
         return
     old = _temporary(path)
     os.rename(path, old)

@@ -136,6 +136,22 @@ def outcome(out: Path) -> dict[str, bytes]:
     return {path.relative_to(out).as_posix(): path.read_bytes() for path in sorted(files)}
 
 
+def differences(one: Path, other: Path, *, ordered: bool = True) -> dict[str, tuple]:
+    """Files that are not the same in two preparations, with the lines that only one of them has; without order for
+    Ray, whose results come in none."""
+    first, second = outcome(one), outcome(other)
+    found = {}
+    for name in sorted(first.keys() | second.keys()):
+        sides = [side.get(name, b"there is no such file") for side in (first, second)]
+        lines = [side.splitlines() for side in sides]
+        if not ordered and name.endswith(".jsonl"):
+            lines = [sorted(several) for several in lines]
+        if lines[0] != lines[1]:
+            only = [[line[:300] for line in one if line not in other][:5] for one, other in (lines, lines[::-1])]
+            found[name] = (*map(len, sides), *only)
+    return found
+
+
 class ColourPerception:
     """Finds moving shapes by the colour that a phrase names: what a perception does, without a network."""
 

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,9 +14,19 @@ from threading import Barrier, Event
 
 import numpy as np
 import pytest
-from faulty_clips import FAULTS, ColourPerception, given_tools, outcome, rejects, write_clip, write_source
+from faulty_clips import (
+    FAULTS,
+    ColourPerception,
+    differences,
+    given_tools,
+    outcome,
+    rejects,
+    write_clip,
+    write_source,
+)
 
 from throughmask.errors import OutputError
+from throughmask.files import new_file
 from throughmask.perception.instruct.connection import ServerError
 from throughmask.perception.language import EnglishRules
 from throughmask.prepare.config import Config, Cutting
@@ -24,7 +35,7 @@ from throughmask.prepare.filters import Filters
 from throughmask.prepare.making import Tools
 from throughmask.prepare.sources import open_source
 from throughmask.shards import read_shard
-from throughmask.storage import check_sample, load_sample
+from throughmask.storage import check_sample, load_sample, new_sample_folder
 from throughmask.train.samples import open_samples
 
 GIVEN = Config("given", Cutting(frames=18, shots=False), Filters(min_motion=0.0))
@@ -252,7 +263,7 @@ def test_two_clips_are_tracked_at_a_time_where_the_tools_say_so(tmp_path):
     prepare(inputs, tmp_path / "out", FIND, lambda: Tools(EnglishRules(), Together(), at_once=2))
     assert most == [0, 2]
     prepare(inputs, tmp_path / "calm", FIND, finding_tools)
-    assert outcome(tmp_path / "out") == outcome(tmp_path / "calm")
+    assert not differences(tmp_path / "out", tmp_path / "calm")
     assert list((tmp_path / "out" / "samples").iterdir())
 
 
@@ -275,7 +286,7 @@ def test_what_ends_a_run_of_two_at_a_time_loses_nothing(tmp_path):
     assert kept
     assert prepare(inputs, tmp_path / "out", FIND, finding_tools).made == 6 - kept
     prepare(inputs, tmp_path / "calm", FIND, finding_tools)
-    assert outcome(tmp_path / "out") == outcome(tmp_path / "calm")
+    assert not differences(tmp_path / "out", tmp_path / "calm")
 
 
 def test_a_server_that_goes_down_loses_nothing(tmp_path):
@@ -297,7 +308,7 @@ def test_a_server_that_goes_down_loses_nothing(tmp_path):
     assert rejects(tmp_path / "out") == []
     assert prepare(inputs, tmp_path / "out", FIND, finding_tools).made == 3
     prepare(inputs, tmp_path / "calm", FIND, finding_tools)
-    assert outcome(tmp_path / "out") == outcome(tmp_path / "calm")
+    assert not differences(tmp_path / "out", tmp_path / "calm")
 
 
 COMMAND = "from throughmask.cli import main; import sys; sys.exit(main(sys.argv[1:]))"
@@ -340,7 +351,7 @@ def test_killed_at_random_the_outcome_is_that_of_an_undisturbed_run(tmp_path, cl
     assert killed_until_done(["prepare", *shared, "--out", str(tmp_path / "calm")], 0, random.Random(0)) == 0
     hits = killed_until_done(["prepare", *shared, "--out", str(tmp_path / "killed")], 4, random.Random(clips))
     assert hits >= 3
-    assert outcome(tmp_path / "killed") == outcome(tmp_path / "calm")
+    assert not differences(tmp_path / "killed", tmp_path / "calm")
     lines = rejects(tmp_path / "killed")
     found = {line["clip"].removesuffix("-00000-00018"): (line["step"], line["reason"]) for line in lines}
     assert len(lines) == len(found) == faulty
@@ -350,6 +361,27 @@ def test_killed_at_random_the_outcome_is_that_of_an_undisturbed_run(tmp_path, cl
     else:
         names = [place.name for place in (tmp_path / "killed" / "samples").iterdir()]
     assert len(names) == len(set(names)) == clips - faulty
+
+
+def test_what_a_killed_run_still_writes_does_not_appear_half_deleted(source, tmp_path):
+    """An actor of a run whose leader was killed lives for a moment, while the next run tidies up."""
+    folder, _ = source
+    prepare(open_source(folder), tmp_path / "calm", GIVEN, given_tools)
+    sample = next((tmp_path / "calm" / "samples").iterdir())
+    *early, late = sorted(path for path in sample.rglob("*") if path.is_file())
+
+    def write():
+        with new_sample_folder(tmp_path / "out" / "samples" / sample.name) as temporary:
+            for path in early:
+                with new_file(temporary / path.relative_to(sample)) as file:
+                    shutil.copy(path, file)
+            prepare(open_source(folder), tmp_path / "out", GIVEN, given_tools)
+            with new_file(temporary / late.relative_to(sample)) as file:
+                shutil.copy(late, file)
+
+    with pytest.raises(OutputError, match="removed by another process"):
+        write()
+    assert not differences(tmp_path / "out", tmp_path / "calm")
 
 
 def test_half_a_line_is_made_whole(source, tmp_path):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from fractions import Fraction
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import OutputError
-from ..files import PREFIX, key_of, new_file
+from ..files import PREFIX, key_of, new_file, remove_temporary
 from ..shards import write_shard
 from ..storage import HEADER, new_sample_folder, save_sample
 from ..types import Sample
@@ -26,7 +25,6 @@ from .cutting import Cut
 from .filters import Reject
 
 SAMPLES, SHARDS, STAGED = "samples", "shards", "staged"
-PATIENCE = 30  # tenths of a second
 REJECTS, CLIPS, RECORD, LOCK, RUN = "rejects.jsonl", "clips.jsonl", "prepare.json", ".lock", "run.json"
 
 
@@ -171,7 +169,7 @@ class Ledger:
         """Remove what a killed process left: temporary files, half a line, what is packed already."""
         for folder in (self.folder, *(self.folder / name for name in (SAMPLES, SHARDS, STAGED))):
             for path in folder.glob(f"{PREFIX}*"):
-                _remove_temporary(path)
+                remove_temporary(path)  # actors of a killed run (Ray's) may go on writing there for a moment
         for name in (REJECTS, CLIPS):
             _cut_half_line(self.folder / name)
         packed = {entry.clip for entry in _shard_entries(self.folder)}
@@ -241,18 +239,6 @@ def _rejects(folder: Path) -> Iterator[Entry]:
 
 def _samples(folder: Path) -> list[Path]:
     return sorted(path.parent for path in folder.glob(f"*/{HEADER}") if not path.parent.name.startswith("."))
-
-
-def _remove_temporary(path: Path) -> None:
-    """What a killed process left. Its helpers (Ray's actors) may go on writing there for a moment."""
-    for _ in range(PATIENCE):
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
-        if not path.exists():
-            return
-        time.sleep(0.1)
 
 
 def _remove_folder(place: Path) -> None:
