@@ -14,6 +14,7 @@ from throughmask import media, storage
 from throughmask.animation import Animation, Animator
 from throughmask.animation.fitting import fitting_size
 from throughmask.errors import InvalidValueError, OutputError, SampleError, ThroughMaskWarning
+from throughmask.perception.language import EnglishRules
 from throughmask.perception.parse import named_hints, painted_points
 from throughmask.stages import bundle
 from throughmask.stages.bundle import Habits, find_model, stage_folder
@@ -154,15 +155,35 @@ def test_the_models_own_segmenter_finds_objects(animator):
     assert found.objects[0].name == "red ball"
 
 
+def test_objects_are_found_and_prompts_read_by_what_is_given(model, tmp_path):
+    class Seer:
+        def segment(self, image, phrases, given=None):
+            assert phrases == {1: "red ball"}
+            return LABELS * (LABELS == 1)
+
+    class Reader:
+        def read(self, prompt):
+            return EnglishRules().read(ONE)
+
+    given = {"language": Reader(), "perception": Seer()}
+    made = throughmask.animate(PIXELS, "la balle rouge roule", model=model, device="cpu", **given, **QUIET)
+    assert (made.sample.scene.labels == LABELS * (LABELS == 1)).all()
+    shutil.copytree(model, tmp_path / "blind", ignore=shutil.ignore_patterns("segmenter"))
+    found = Animator.load(tmp_path / "blind", device="cpu", perception=model).parse(PIXELS, ONE).scene
+    assert (found.labels == 1).all()  # so its segmenter was made
+    with pytest.raises(SampleError, match=r"abacus is no segmenter: it lacks .*real for photographs"):
+        throughmask.animate(PIXELS, ONE, model=model, device="cpu", perception="abacus", **QUIET)
+
+
 def test_points_and_boxes_are_hints_to_it(model):
-    animator, hints = Animator.load(model, device="cpu"), []
+    hints = []
 
     class Seer:
         def segment(self, image, phrases, given=None):
             hints.append(given)
             return LABELS
 
-    animator.perception = Seer()
+    animator = Animator.load(model, device="cpu", perception=Seer())
     animator.parse(PIXELS, PROMPT, points=[("red ball", (36, 9)), (2, (10, 17))])
     animator.parse(PIXELS, PROMPT, boxes=[("blue block", (4, 10, 16, 24))])
     assert (hints[0][9, 36], hints[0][17, 10], (hints[0] > 0).mean() < 0.1) == (1, 2, True)

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,6 +28,7 @@ from ..stages.checkpoint import StageInfo, component_folder
 from ..stages.devices import check_names, choose_device, choose_dtype, enough_memory
 from ..types import Labels, MaskTrajectory, Pixels, Sample, Scene, SceneObject, Video, exact_fps
 from .fitting import fitting_size, read_pixels, resized_scene
+from .opening import open_perception
 from .result import Animation
 
 if TYPE_CHECKING:
@@ -55,13 +56,18 @@ def animate(
     device: str = "auto",
     dtype: str = "auto",
     offload: bool = False,
+    language: Language | None = None,
+    perception: str | Path | Perception | None = None,
     **options: Any,
 ) -> Animation:
-    """Animate a picture from a sentence. options: those of `Animator.animate`; for many pictures use one Animator.
+    """Animate a picture from a sentence. options: those of `Animator.animate`; for many pictures use one Animator, of
+    whose `load` the other arguments are.
 
-    Raises ThroughMaskError, before a network is loaded, for whatever does not fit the model.
+    Raises ThroughMaskError, before a stage is loaded, for whatever does not fit the model.
     """
-    return Animator.load(model, device=device, dtype=dtype, offload=offload).animate(image, prompt, **options)
+    how: dict[str, Any] = {"device": device, "dtype": dtype, "offload": offload}
+    animator = Animator.load(model, **how, language=language, perception=perception)
+    return animator.animate(image, prompt, **options)
 
 
 @dataclass(eq=False)
@@ -88,12 +94,22 @@ class Animator:
 
     @classmethod
     def load(
-        cls, model: str | Path = DEFAULT_MODEL, *, device: str = "auto", dtype: str = "auto", offload: bool = False
+        cls,
+        model: str | Path = DEFAULT_MODEL,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        offload: bool = False,
+        language: Language | None = None,
+        perception: str | Path | Perception | None = None,
     ) -> Animator:
         """model: a bundled model's name, or a folder with checkpoints of both stages in motion/ and video/.
 
         dtype: "auto" is bfloat16 on cuda, float32 elsewhere. offload: keep only the network at work on the device.
-        Raises SampleError for a folder that is no such model.
+        language: what reads prompts, such as an `InstructServer`; by default English by rule. perception: what finds
+        objects, or the name of one that is loaded when something is to be found (as for `opening.open_perception`:
+        "real" for photographs); by default the model's own segmenter. Raises SampleError for a folder that is no such
+        model.
         """
         check_names(device, dtype)
         folder = find_model(model)
@@ -107,7 +123,8 @@ class Animator:
             if info.recipe.motion == "flow":
                 fix = "use stages of another recipe, or throughmask move and render"
                 raise SampleError("animating goes by masks, this stage goes by optical flow", seen=info.stage, fix=fix)
-        return cls(folder, motion, video, Habits.read(folder), device, dtype, offload)
+        find = None if perception is None else partial(_opened, perception, device)
+        return cls(folder, motion, video, Habits.read(folder), device, dtype, offload, language or EnglishRules(), find)
 
     def animate(
         self,
@@ -299,15 +316,8 @@ class Animator:
         if not (self.folder / "segmenter").is_dir():
             fix = "give masks (--masks), or take a bundle with a segmenter"
             raise SampleError("this model cannot find objects in pictures", seen=str(self.folder), fix=fix)
-        from ..perception.toybox import ToyboxPerception
-        from ..stages.pipeline import hide_loading_bars
-
-        hide_loading_bars()
         with _loading(self.folder):
-            found = ToyboxPerception.load(self.folder)
-            found.text.encoder.to(self.place)
-            found.segmenter.to(self.place)
-        return found
+            return open_perception(self.folder, device=self.device)
 
     def _asked(
         self,
@@ -428,6 +438,13 @@ def _seeds(seed: int | None, seeds: Sequence[int] | None, pick: int | None) -> l
 def _told(parsed: Parsed) -> tuple[str, ...]:
     unused = [f"Not used of the prompt: {', '.join(repr(span) for span in parsed.unused)}."] if parsed.unused else []
     return tuple(_tell(text) for text in (*unused, *parsed.notes))
+
+
+def _opened(perception: str | Path | Perception, device: str) -> Perception:
+    if not isinstance(perception, str | Path):
+        return perception
+    say = partial(warnings.warn, category=ThroughMaskWarning, stacklevel=2)
+    return open_perception(perception, device=device, say=say)
 
 
 def _tell(text: str) -> str:

@@ -274,46 +274,19 @@ class Heard:
 
 
 def open_perception(seeing: Seeing | Path | None, *, surely: bool = True) -> Perception:
-    """What finds objects, or a word or folder for it. surely: something will be looked for, so that what that takes is
-    loaded now.
-
-    Raises InvalidValueError if there is nothing, SampleError for a folder or a hub that does not have it, DeviceError
-    for a device that is not there or too small.
-    """
-    from ..stages.devices import choose_device, choose_dtype
-    from ..stages.pipeline import hide_loading_bars
+    """As `animation.opening.open_perception`, of what was asked for on the command line."""
+    from ..animation.opening import open_perception as opened
+    from ..stages.bundle import bundled
 
     seeing = seeing if isinstance(seeing, Seeing) else Seeing(None if seeing is None else str(seeing))
-    place = choose_device(seeing.device)
-    hide_loading_bars()
-    if seeing.kind == "real":
-        from ..perception.real.perception import RealPerception
-
-        facts = {name: value for name, value in (seeing.facts() or {}).items() if name != "kind"}
-        seer = RealPerception.load(**facts, device=place, dtype=choose_dtype("auto", place), say=note)
-        if surely:
-            seer.make_ready()
-        return seer
-    if seeing.kind is None or seeing.kind == "toybox":
-        from ..stages.bundle import bundled
-
+    if seeing.kind is None:
         try:
-            folder = bundled()
+            bundled()
         except SampleError:
             fix = "give --masks, or --perception with a folder made by throughmask train toybox-words"
             raise InvalidValueError("finding objects needs a segmenter", fix=fix) from None
-    else:
-        folder = Path(seeing.kind)
-    missing = [part for part in ("tokenizer", "text_encoder", "segmenter") if not (folder / part).is_dir()]
-    if missing:
-        fix = "give a folder made by throughmask train toybox-words, or real for photographs"
-        raise SampleError(f"{folder} is no segmenter: it lacks {', '.join(missing)}", fix=fix)
-    from ..perception.toybox import ToyboxPerception
-
-    toys = ToyboxPerception.load(folder)
-    toys.text.encoder.to(place)
-    toys.segmenter.to(place)
-    return toys
+    own = {name: value for name, value in (seeing.facts() or {}).items() if name != "kind"}
+    return opened(seeing.kind or "toybox", device=seeing.device, surely=surely, say=note, **own)
 
 
 def read_boxes(text: str) -> list[tuple[str, Box]]:
