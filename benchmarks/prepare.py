@@ -16,9 +16,10 @@ last writing). In one process the next clip's objects are looked for while this 
 only the longer counts, but for the first picture and the last clip; with Ray both do.
 
 `h200` runs the real networks and gives clips a second, the share of time in which the GPU was busy (NVML's, every
-0.2 s), and the memory beside the weights by length of clips. Two networks may be called at a time and then hold each
-other up, so what is told there is the wall time over the time in which at least one of them is called. The start and
-the end of a run, about a second in which no network works, count as well: with few clips they show.
+0.2 s), and the memory beside the weights by length of clips; with --profile also where the threads stand while the GPU
+has nothing to do. Two networks may be called at a time and then hold each other up, so what is told there is the wall
+time over the time in which at least one of them is called. The start and the end of a run, about a second in which no
+network works, count as well: with few clips they show.
 
 `long` prepares one long film with tiny networks of the real classes, and watches the memory of the process.
 """
@@ -35,8 +36,9 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice, product
@@ -109,10 +111,18 @@ def write_films(folder: Path, clips: int, size: tuple[int, int], frames: int) ->
         path.with_suffix(".txt").write_text(CAPTION)
 
 
-def timed(source: Path, frames: int, open_tools: Callable[[], Tools], pools: Pools | None) -> dict[str, Any]:
-    """One preparation from nothing, in numbers. begun, ended: of the clock that all processes share."""
+def timed(
+    source: Path,
+    frames: int,
+    open_tools: Callable[[], Tools],
+    pools: Pools | None,
+    watched: AbstractContextManager[Any] | None = None,
+) -> dict[str, Any]:
+    """One preparation from nothing, in numbers. begun, ended: of the clock that all processes share. watched: it
+    all happens in it.
+    """
     config, progress = Config("find", Cutting(frames=frames, shots=False)), Progress()
-    with tempfile.TemporaryDirectory(dir=source.parent) as out:
+    with tempfile.TemporaryDirectory(dir=source.parent) as out, watched or nullcontext():
         begun, inputs = time.time(), open_source(source)
         totals = prepare(inputs, Path(out) / "out", config, open_tools, progress=progress, pools=pools)
         ended = time.time()
@@ -204,6 +214,63 @@ class Parts:
         return "\n".join(lines)
 
 
+class Idle:
+    """Looks, every few milliseconds, where all threads stand while the device has nothing to do.
+
+    idle: whether the device has done all that it was given. A thread that does not let go of the interpreter delays the
+    next look: `late` (seconds a look) says how much was not seen.
+    """
+
+    def __init__(self, idle: Callable[[], bool], every: float = 0.003) -> None:
+        self.idle, self.every = idle, every
+        self.looks, self.late = 0, 0.0
+        self.together: Counter[str] = Counter()
+        self.places: Counter[str] = Counter()
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        stop = threading.Event()
+        watcher = threading.Thread(target=self._watch, args=(stop,))
+        watcher.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            watcher.join()
+
+    def _watch(self, stop: threading.Event) -> None:
+        own, due = threading.get_ident(), time.perf_counter() + self.every
+        while not stop.wait(max(0.0, due - time.perf_counter())):
+            self.looks += 1
+            self.late += time.perf_counter() - due
+            if self.idle():
+                stacks = [where(frame) for thread, frame in sys._current_frames().items() if thread != own]
+                self.together["; ".join(sorted(ours for ours, _ in stacks if ours))] += 1
+                self.places.update({f"{ours}, {inner}" for ours, inner in stacks if ours})
+            due = time.perf_counter() + self.every
+
+    def table(self, rows: int = 12) -> str:
+        idle, looks = self.together.total(), max(1, self.looks)
+        lines = [
+            f"Nothing to do for the device in {idle / looks:.0%} of {self.looks} looks ({self.late / looks:.4f} s late)"
+        ]
+        for title, counts in (("all threads that do something", self.together), ("one of them", self.places)):
+            lines += ["", f"|of these|{title}|", "|---" * 2 + "|"]
+            lines += [f"|{times / idle:.0%}|{stacks}|" for stacks, times in counts.most_common(rows)]
+        return "\n".join(lines)
+
+
+def where(frame: Any) -> tuple[str, str]:
+    """Where a thread stands: the innermost function of the package, and what is called there; "" if it has no work."""
+    stack = []
+    while frame is not None:
+        path = Path(frame.f_code.co_filename)
+        stack.append((path, f"{path.stem}.{frame.f_code.co_name}", frame.f_lineno))
+        frame = frame.f_back
+    ours = next((name for path, name, _ in stack if "throughmask" in path.parts), "")
+    return ours, f"{stack[0][1]}:{stack[0][2]}"
+
+
 class Networks:
     """The real classes with random weights. What they find is thrown away: masks are boxes, as for `Delays`.
 
@@ -267,6 +334,14 @@ class Networks:
             for name in names:  # frozen, but no less timed
                 object.__setattr__(owner, name, parts.timed(f"{type(owner).__name__}.{name}", getattr(owner, name)))
 
+    def idle(self) -> bool:
+        """Whether both streams have done all that they were given. Without a GPU: always, which shows what is told."""
+        if self.cuda is None:
+            return True
+        with self.aside(self.segmenter.model.device):
+            aside = self.cuda.current_stream()
+        return bool(self.cuda.default_stream().query() and aside.query())
+
     def warm_up(self, frames: int) -> None:
         """Whatever is loaded in the first clip, or recorded as a CUDA graph in the one after SOON: each length of a
         chunk and of what is remembered comes at least once a clip of so many frames.
@@ -283,12 +358,12 @@ class Networks:
 
 
 @contextmanager
-def gpu_watched(uuid: str | None) -> Iterator[dict[str, Any]]:
-    """busy: the share of time in which a kernel was at work, by NVML's samples; None without a GPU. uuid: of the GPU;
-    its number among all need not be its number among those that this process sees."""
-    seen: dict[str, Any] = {"busy": None}
+def gpu_watched(uuid: str | None, seen: dict[str, Any]) -> Iterator[None]:
+    """seen["busy"]: the share of time in which a kernel was at work, by NVML's samples; None without a GPU. uuid: of
+    it; its number among all need not be its number among those that this process sees."""
+    seen["busy"] = None
     if uuid is None:
-        yield seen
+        yield
         return
     command = ["nvidia-smi", "-i", f"GPU-{uuid}", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
     process = subprocess.Popen([*command, "-lms", "200"], stdout=subprocess.PIPE, text=True)
@@ -297,11 +372,17 @@ def gpu_watched(uuid: str | None) -> Iterator[dict[str, Any]]:
     reader = threading.Thread(target=lambda: samples.extend(float(line) for line in process.stdout or ()))
     reader.start()
     try:
-        yield seen
+        yield
     finally:
         process.terminate()
         reader.join()
     seen |= {"busy": sum(samples) / len(samples) / 100 if samples else None, "samples": len(samples)}
+
+
+@contextmanager
+def all_watched(uuid: str | None, seen: dict[str, Any], idle: Idle | None) -> Iterator[None]:
+    with gpu_watched(uuid, seen), nullcontext() if idle is None else idle.watched():
+        yield
 
 
 def networks(args: argparse.Namespace, folder: Path, result: dict[str, Any], keep: Callable[[], None]) -> None:
@@ -310,6 +391,7 @@ def networks(args: argparse.Namespace, folder: Path, result: dict[str, Any], kee
     seer = Networks(args.tiny, graphs=args.graphs)
     cuda, size = seer.cuda, seer.shape.size
     weights = cuda.memory_allocated() if cuda else 0
+    uuid = str(cuda.get_device_properties(0).uuid) if cuda else None
     lengths = (17, 25) if args.tiny else tuple(dict.fromkeys((41, args.frames)))
     result["machine"] = cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} threads"
     result |= {"torch": torch.__version__, "size": list(size), "weights_MiB": weights / 2**20, "h200": []}
@@ -326,9 +408,9 @@ def networks(args: argparse.Namespace, folder: Path, result: dict[str, Any], kee
         parts.rows.clear()
         if cuda:
             cuda.reset_peak_memory_stats()
-        with gpu_watched(str(cuda.get_device_properties(0).uuid) if cuda else None) as seen:
-            tools = Tools(EnglishRules(), seer, at_once=at_once)
-            row = timed(source, frames, lambda tools=tools: tools, None)
+        tools, idle, seen = Tools(EnglishRules(), seer, at_once=at_once), Idle(seer.idle), dict[str, Any]()
+        watched = all_watched(uuid, seen, idle if args.profile else None)
+        row = timed(source, frames, lambda tools=tools: tools, None, watched)
         row |= {"frames": frames, "at_once": at_once, "clips_s": row["clips"] / row["wall_s"], "models_s": seer.seconds}
         row |= {"overhead": row["wall_s"] / seer.seconds - 1}
         held = (cuda.max_memory_allocated() - weights) / 2**20 if cuda else None
@@ -339,7 +421,8 @@ def networks(args: argparse.Namespace, folder: Path, result: dict[str, Any], kee
         result["h200"].append(row)
         keep()
         if args.profile:
-            print(f"{frames} frames, {at_once} at once; steps {row['steps_s']}\n\n{parts.table()}\n", flush=True)
+            told = f"{frames} frames, {at_once} at once; steps {row['steps_s']}"
+            print(f"{told}\n\n{parts.table()}\n\n{idle.table()}\n", flush=True)
     if args.profile:
         print(profiled(seer))
 
