@@ -118,8 +118,9 @@ def timed(
     pools: Pools | None,
     watched: AbstractContextManager[Any] | None = None,
 ) -> dict[str, Any]:
-    """One preparation from nothing, in numbers. begun, ended: of the clock that all processes share. watched: it
-    all happens in it.
+    """One preparation from nothing, in numbers. begun, ended: of the clock that all processes share.
+
+    watched: entered meanwhile.
     """
     config, progress = Config("find", Cutting(frames=frames, shots=False)), Progress()
     with tempfile.TemporaryDirectory(dir=source.parent) as out, watched or nullcontext():
