@@ -9,6 +9,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -34,6 +35,7 @@ REASONS = {
 }
 FULL = (errno.ENOSPC, errno.EDQUOT)
 PREFIX = ".tmp-"
+OURS = re.compile(re.escape(PREFIX) + "[0-9a-f]{12}")
 
 
 @contextmanager
@@ -209,7 +211,7 @@ def _make_parents(path: Path) -> list[Path]:
     for parent in path.parents:
         if os.path.lexists(parent):
             break
-        if parent.name.startswith(PREFIX):  # made anew it would lack what was in it
+        if OURS.match(parent.name):  # made anew it would lack what was in it
             raise _tidied(parent)
         missing.append(parent)
     for parent in reversed(missing):

@@ -83,8 +83,9 @@ class Backbone(Layout, Protocol):
         ...
 
     def build(self, base: Any, *, cond_latents: int, num_masked_blocks: int, per_frame: bool = False) -> Any:
-        """The denoiser of a stage from a base text-to-video denoiser, equal to it until trained. per_frame: masked
-        self-attention joins the tokens of one frame only; InvalidValueError where that is not possible."""
+        """The denoiser of a stage from a base text-to-video denoiser, equal to it until trained. It takes over the
+        base's tensors where it can: the base is not used any more. per_frame: masked self-attention joins the tokens of
+        one frame only; InvalidValueError where that is not possible."""
         ...
 
     def tiny(self, seed: int = 0) -> Components:

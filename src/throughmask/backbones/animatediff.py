@@ -41,6 +41,7 @@ from ..nn.layers import RegionCrossAttention, RegionSelfAttention
 from ..nn.objective import Objective, VPrediction
 from ..nn.plan import SortPlan
 from ..nn.regions import token_regions
+from .growing import grow
 from .layouts import AnimateDiffLayout
 from .wan import BACKBONE as WAN
 from .wan import byte_tokenizer, trained_parts, warn_if_cut
@@ -224,27 +225,20 @@ class MaskedUNetMotionModel(UNetMotionModel):
     def from_base(
         cls, base: UNetMotionModel, *, cond_channels: int, num_masked_blocks: int, per_frame: bool = False
     ) -> MaskedUNetMotionModel:
-        """A stage's denoiser from a text-to-video U-Net, equal to it until trained: new layers put out zero, new
-        channels weigh 0. Raises InvalidValueError for a U-Net that is told more than a text."""
+        """A stage's denoiser from a text-to-video U-Net, whose weights it takes over (see growing.py).
+
+        Raises InvalidValueError for a U-Net that is told more than a text.
+        """
         told = [key for key in ("encoder_hid_dim", "addition_embed_type", "time_cond_proj_dim") if base.config.get(key)]
         if told or base.config.in_channels != base.config.out_channels:
             raise InvalidValueError("the base must be a text-to-video model; this one is told more", seen=told or None)
         known = set(cls.__init__.__wrapped__.__annotations__)
         config = {key: value for key, value in base.config.items() if key in known}
-        latent_channels = base.config.in_channels
-        config |= {"in_channels": latent_channels + cond_channels, "num_masked_blocks": num_masked_blocks}
-        with torch.device(base.device):  # on meta too, for shapes without memory
-            model: MaskedUNetMotionModel = cls.from_config(config, per_frame=per_frame)
-        state = dict(base.state_dict())
-        weight = state["conv_in.weight"]
-        wide = weight.new_zeros(weight.shape[0], latent_channels + cond_channels, *weight.shape[2:])
-        wide[:, :latent_channels] = weight
-        state["conv_in.weight"] = wide
-        missing, unexpected = model.load_state_dict(state, strict=False)
-        assert not unexpected, unexpected
-        assert all(".masked_" in key for key in missing), missing
+        channels = base.config.in_channels + cond_channels
+        config |= {"in_channels": channels, "num_masked_blocks": num_masked_blocks, "per_frame": per_frame}
+        model: MaskedUNetMotionModel = grow(cls, config, base, "conv_in.weight")
         dtype = base.dtype  # diffusers walks through the whole model for it
-        for tensor in (*model.parameters(), *model.buffers()):  # not .to(), which warns of modules that others have
+        for tensor in (*model.parameters(), *model.buffers()):  # an image model and its motion modules may differ
             tensor.data = tensor.data.to(dtype)
         return model
 

@@ -33,6 +33,7 @@ from ..nn.layers import RegionCrossAttention, RegionSelfAttention, Rotary, add, 
 from ..nn.objective import FlowMatching, Objective
 from ..nn.plan import SortPlan
 from . import wan_vae
+from .growing import grow
 from .layouts import WanLayout
 
 # Wan pads every global prompt to 512 tokens with zeros, and attends to the padding; a tokenizer may say fewer.
@@ -169,25 +170,14 @@ class MaskedWanTransformer3DModel(WanTransformer3DModel):
     def from_base(
         cls, base: WanTransformer3DModel, *, cond_channels: int, num_masked_blocks: int
     ) -> MaskedWanTransformer3DModel:
-        """A stage's denoiser from Wan's, equal to it until trained: new layers put out zero, new channels weigh 0."""
+        """A stage's denoiser from Wan's, whose weights it takes over (see growing.py)."""
         if base.config.image_dim is not None or base.config.added_kv_proj_dim is not None:
             raise InvalidValueError("the base must be a text-to-video model; this one takes image embeddings")
         known = set(cls.__init__.__wrapped__.__annotations__)
         config = {key: value for key, value in base.config.items() if key in known}
-        latent_channels = base.config.in_channels
-        config |= {"in_channels": latent_channels + cond_channels, "num_masked_blocks": num_masked_blocks}
-        with torch.device(base.device):  # on meta too, for shapes without memory
-            model: MaskedWanTransformer3DModel = cls.from_config(config)
-        state = dict(base.state_dict())
-        weight = state["patch_embedding.weight"]
-        wide = weight.new_zeros(weight.shape[0], latent_channels + cond_channels, *weight.shape[2:])
-        wide[:, :latent_channels] = weight
-        state["patch_embedding.weight"] = wide
-        missing, unexpected = model.load_state_dict(state, strict=False)
-        assert not unexpected, unexpected
-        assert all(".masked_" in key for key in missing), missing
-        for name, parameter in model.named_parameters():  # Wan keeps some in float32 whatever the rest is
-            parameter.data = parameter.data.to(state[name].dtype if name in state else base.dtype)
+        channels = base.config.in_channels + cond_channels
+        config |= {"in_channels": channels, "num_masked_blocks": num_masked_blocks}
+        model: MaskedWanTransformer3DModel = grow(cls, config, base, "patch_embedding.weight")
         return model
 
     def forward(

@@ -35,6 +35,10 @@ class RegionSelfAttention(nn.Module):
         self.to_out = nn.Linear(inner, dim, bias=False)
         nn.init.zeros_(self.to_out.weight)
 
+    def reset_parameters(self) -> None:
+        """As at birth: what it puts out is zero, its insides are random."""
+        _reset(self)
+
     def forward(
         self,
         h_BND: Tensor,
@@ -92,6 +96,10 @@ class RegionCrossAttention(nn.Module):
         self.to_out = nn.Linear(inner, dim, bias=False)
         nn.init.zeros_(self.to_out.weight)
 
+    def reset_parameters(self) -> None:
+        """As at birth: what it puts out is zero, its insides are random."""
+        _reset(self)
+
     def forward(
         self,
         h_BND: Tensor,
@@ -117,6 +125,13 @@ class RegionCrossAttention(nn.Module):
         )
         out_BND: Tensor = self.to_out(out_BANE.transpose(1, 2).flatten(2))
         return out_BND
+
+
+def _reset(layer: RegionSelfAttention | RegionCrossAttention) -> None:
+    for child in layer.children():
+        if isinstance(child, nn.Linear | nn.LayerNorm | nn.RMSNorm):
+            child.reset_parameters()
+    nn.init.zeros_(layer.to_out.weight)
 
 
 def sort_rotary(rotary: Rotary, plan: SortPlan) -> Rotary:

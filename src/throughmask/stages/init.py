@@ -81,7 +81,8 @@ def stage_on(
     seed: int = 0,
     **settings: Any,
 ) -> StagePipeline:
-    """As `make_stage`, on the components of a base that is in memory; its denoiser is replaced, the rest is shared."""
+    """As `make_stage`, on the components of a base that is in memory. They are the stage's from now on: another
+    one that is to be trained needs a base of its own."""
     settings.setdefault("num_ids", named(settings.get("palette", "ours")).num_objects)
     denoiser = components["transformer"]
     blocks = 0 if stage == "motion" and not recipe(recipe_name).bind else num_masked_blocks
