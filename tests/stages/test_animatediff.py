@@ -212,7 +212,10 @@ def test_a_motion_adapter_is_put_on_stable_diffusion(tmp_path, monkeypatch):
     monkeypatch.setattr(bases, "download", download)
     name = "guoyww/animatediff-motion-adapter-v1-5-3"
     found = bases.find_base(name)
-    assert asked == [name, "stable-diffusion-v1-5/stable-diffusion-v1-5"]
+    assert asked == [name, "stable-diffusion-v1-5/stable-diffusion-v1-5"] * 2  # configurations, then all
+    with pytest.raises(InvalidValueError, match=r"motion modules know no such long clip.*33"):
+        bases.find_base(name, frames=33)
+    assert len(asked) == 6  # configurations alone
     assert LAYOUTS[found.backbone].num_blocks(found.denoiser) == 2
     assert bases.find_base(str(motion)) == found  # a folder serves too
     with pytest.raises(InvalidValueError, match="masked blocks are 0 to 2"):

@@ -1,6 +1,7 @@
 """A stage from a base: names, folders and the hub; what does not fit is refused."""
 
 import json
+import re
 import shutil
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,6 +13,7 @@ from tiny_stages import FRAMES, WRONG_FRAMES, first_masked, last_latents, random
 
 from throughmask.backbones import BASES, backbone, layout_of_class
 from throughmask.errors import InvalidValueError, SampleError
+from throughmask.stages import bases
 from throughmask.stages.init import bind_stage, load_base, make_stage, save_stage
 from throughmask.stages.recipes import recipe
 
@@ -209,17 +211,31 @@ def hub(base_folder, monkeypatch, tmp_path):
     server.server_close()
 
 
+def weights(asked):
+    return [path for verb, path in asked if verb == "GET" and path.endswith(".safetensors")]
+
+
+def test_what_a_hub_model_cannot_do_is_known_before_its_weights_come(hub, base, monkeypatch):
+    for frames, words in WRONG_FRAMES[base[0].name].items():
+        with pytest.raises(InvalidValueError, match=words):
+            make_stage("tiny/base", "motion", frames=frames)
+    assert not weights(hub)
+    monkeypatch.setattr(bases, "LAYOUTS", {})
+    with pytest.raises(SampleError, match="not a text-to-video pipeline that we know"):
+        make_stage("tiny/base", "motion")
+    assert hub
+    assert not weights(hub)
+
+
 def test_a_hub_id_says_its_size_then_downloads_once(hub, base, monkeypatch):
     from huggingface_hub import constants
 
     said = []
     stage = make_stage("tiny/base", "motion", say=lambda text: said.append((text, len(hub))))
     ((text, asked_before),) = said
-    assert text.startswith("tiny/base: 1")
-    assert " GB" in text
-    assert not any(
-        verb == "GET" and "/resolve/" in path for verb, path in hub[:asked_before]
-    )  # said before any file came
+    assert re.match(r"tiny/base: 3 of \d+ files to download, 0\.0 GB", text)  # configurations are there already
+    assert not weights(hub[:asked_before])  # it is said before
+    assert weights(hub)
     assert not any("film" in path for _, path in hub)
     assert stage.info.stage == "motion"
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)

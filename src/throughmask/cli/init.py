@@ -61,7 +61,7 @@ def init(
     if fps is not None:
         settings["fps"] = str(exact_fps(fps))
     with new_checkpoint_folder(out, force=force) as folder:  # refuses a bad place before anything is downloaded
-        found = find_base(base, say=note)
+        found = find_base(base, frames=frames, say=note)
         clip = (25, "12") if found.folder is None else LAYOUTS[found.backbone].clip
         settings = {"frames": frames or clip[0], "fps": clip[1], **settings}
 

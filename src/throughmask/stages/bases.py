@@ -11,6 +11,7 @@ from ..errors import InvalidValueError, SampleError
 from ..hub import Say, download
 
 WEIGHTS = ("*.json", "*.safetensors", "*.model", "*.txt")
+CONFIGURATIONS = ["*.json", "*/*.json"]
 PATTERNS = [*WEIGHTS, *(f"*/{pattern}" for pattern in WEIGHTS)]
 
 
@@ -24,40 +25,52 @@ class Base(NamedTuple):
     beside: Path | None = None
 
 
-def find_base(base: str, *, say: Say = lambda text: None) -> Base:
+def find_base(base: str, *, frames: int | None = None, say: Say = lambda text: None) -> Base:
     """Find a base model, downloading it if need be; `say` hears how much before it comes.
 
     base: a hub id, a folder of a diffusers text-to-video pipeline or of a motion adapter, or a name of backbones.BASES.
+    frames: of the clips that it is wanted for. What it is, and whether it takes them, is known from its configuration
+    alone: gigabytes come only after that.
 
-    Raises InvalidValueError for a name that cannot be one, SampleError for what is no such model, or cannot be had.
+    Raises InvalidValueError for a name that cannot be one and for frames that it cannot take, SampleError for what is
+    no such model, or cannot be had.
     """
     if base.startswith("tiny-") and base in BASES:
         return Base(BASES[base], None, {})
     folder = Path(base)
-    if not folder.is_dir():
+    here = folder.is_dir()
+    if not here:
         if base not in BASES and (base.count("/") != 1 or base.startswith((".", "/", "~"))):
             fix = f"known names: {', '.join(BASES)}; or a hub id, or a folder of a diffusers pipeline"
             raise InvalidValueError("there is no such base model", seen=base, fix=fix)
-        folder = download(base, PATTERNS, say)
+        folder = download(base, CONFIGURATIONS, lambda _: None)
     part = not (folder / "model_index.json").is_file() and (folder / "config.json").is_file()
-    kind = _read_json(folder / ("config.json" if part else "model_index.json"), base).get("_class_name", "")
-    for layout in LAYOUTS.values():
-        if kind in layout.beside:
-            repo, files = layout.beside[kind]
-            beside = download(repo, files, say)
-            return Base(layout.name, folder, _read_json(beside / "unet" / "config.json", repo), beside)
-        if kind in layout.base_pipelines:
-            name = "unet" if (folder / "unet").is_dir() else "transformer"
-            return Base(layout.name, folder, _read_json(folder / name / "config.json", base))
-    known = ", ".join(name for layout in LAYOUTS.values() for name in layout.base_pipelines)
-    raise SampleError(f"{base} is not a text-to-video pipeline that we know", seen=kind, fix=f"known: {known}")
+    own = _read_json(folder / ("config.json" if part else "model_index.json"), base)
+    kind = own.get("_class_name", "")
+    layout = next((layout for layout in LAYOUTS.values() if kind in layout.base_pipelines), None)
+    if layout is None:
+        known = ", ".join(name for layout in LAYOUTS.values() for name in layout.base_pipelines)
+        raise SampleError(f"{base} is not a text-to-video pipeline that we know", seen=kind, fix=f"known: {known}")
+    repo, files = layout.beside.get(kind, ("", ()))
+    beside = download(repo, [name for name in files if name.endswith(".json")], lambda _: None) if repo else None
+    holder, whose = (folder, base) if beside is None else (beside, repo)
+    denoiser = _read_json(holder / ("unet" if (holder / "unet").is_dir() else "transformer") / "config.json", whose)
+    if beside is not None:
+        denoiser = {**own, **denoiser}  # what it says of motion modules
+    if frames is not None:
+        layout.grid(frames, layout.strides(_read_json(holder / "vae" / "config.json", whose), denoiser))
+    if not here:
+        download(base, PATTERNS, say)
+    if repo:
+        download(repo, files, say)
+    return Base(layout.name, folder, denoiser, beside)
 
 
 def _read_json(path: Path, base: str) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        name = f"{path.parent.name}/{path.name}" if path.parent.name in ("transformer", "unet") else path.name
+        name = f"{path.parent.name}/{path.name}" if path.parent.name in ("transformer", "unet", "vae") else path.name
         reason = f"it has no {name}" if isinstance(error, FileNotFoundError) else f"its {name} cannot be read"
         raise SampleError(f"{base} is not a diffusers pipeline: {reason}", fix="name a whole pipeline") from None
     if not isinstance(data, dict):

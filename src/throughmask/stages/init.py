@@ -52,7 +52,7 @@ def make_stage(
         problem = "the motion stage has no masked attention blocks (the paper adds them to stage 2 only)"
         raise InvalidValueError(problem, seen=num_masked_blocks, fix="leave --blocks out, or take --recipe bound")
     if not isinstance(base, Base):
-        base = find_base(str(base), say=say)
+        base = find_base(str(base), frames=settings.get("frames"), say=say)
     limit = LAYOUTS[base.backbone].num_blocks(base.denoiser) if base.denoiser else None
     if num_masked_blocks is not None and (num_masked_blocks < 0 or (limit and num_masked_blocks > limit)):
         problem = f"masked blocks are 0 to {limit or 'all'} of the base's blocks"

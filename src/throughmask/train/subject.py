@@ -115,7 +115,10 @@ def _resumed(config: StageConfig, checkpoint: str) -> Any:
 
 def _fresh(config: StageConfig, say: Callable[[str], None]) -> Any:
     """On a base by name, or on a new one."""
-    backbone, parts = load_base(find_base(config.base, say=say), seed=config.seed) if config.base else _new_base(config)
+    if config.base:
+        backbone, parts = load_base(find_base(config.base, frames=config.frames, say=say), seed=config.seed)
+    else:
+        backbone, parts = _new_base(config)
     if config.stage == "base":
         return _base_pipeline(backbone, parts)
     return stage_on(
