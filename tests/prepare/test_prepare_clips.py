@@ -1,16 +1,20 @@
 """Cutting, reading, filtering and making of clips, each against what is known of the video."""
 
 import re
+import shutil
+from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
 
+import av
 import numpy as np
 import pytest
 from faulty_clips import ColourPerception, write_clip
 from PIL import Image
 
-from throughmask.errors import InvalidValueError, MissingPackageError
+from throughmask.errors import InvalidValueError, MediaError, MissingPackageError
 from throughmask.media import read_video, write_video
+from throughmask.media.timing import video_stream
 from throughmask.perception.language import EnglishRules
 from throughmask.prepare.captions import SHOWN, TASK, tell
 from throughmask.prepare.config import Config, Cutting
@@ -37,6 +41,17 @@ def film(path, *seeds, frames=24):
     """Shots of moving shapes, one after another, every second one in negative colours."""
     shots = [make_sample(seed, size=(64, 96), frames=frames).video.frames ^ (seed % 2 * 255) for seed in seeds]
     write_video(path, Video(np.concatenate(shots).astype(np.uint8), Fraction(24)))
+
+
+def encode(path, codec, options):
+    """60 frames of moving shapes, the same for all codecs."""
+    shapes = make_sample(1, size=(64, 96), frames=60).video.frames
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=24, options=options)
+        stream.height, stream.width, stream.pix_fmt = 64, 96, "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        for pixels in shapes:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
 
 
 def found(path, **options):
@@ -98,6 +113,94 @@ def test_a_long_video_is_read_a_clip_at_a_time(tmp_path, monkeypatch):
     monkeypatch.setattr(type(frames), "_pixels", staticmethod(lambda *a: converted.append(1) or original(*a)))
     next(frames.stream(40))
     assert len(converted) == 1
+
+
+CODECS = {  # name: suffix, codec, options, whether decoding can begin at later frames
+    "closed": ("mp4", "libx264", {"g": "12"}, True),
+    "few frames refer to others": ("mp4", "libx264", {"g": "12", "bf": "0"}, True),
+    "in ts": ("ts", "libx264", {"g": "12"}, True),
+    "in matroska": ("mkv", "libx264", {"g": "12"}, True),
+    "open": ("mp4", "libx264", {"g": "12", "x264-params": "open-gop=1:keyint=12:min-keyint=6:scenecut=0"}, False),
+    "recovers": ("mp4", "libx264", {"x264-params": "intra-refresh=1:keyint=12"}, False),
+    "hevc": ("mp4", "libx265", {"x265-params": "keyint=12:open-gop=0:log-level=none"}, True),
+    "hevc, open": ("mp4", "libx265", {"x265-params": "keyint=12:open-gop=1:log-level=none"}, False),
+    "vp9": ("webm", "libvpx-vp9", {"g": "12"}, True),
+    "mpeg4": ("avi", "mpeg4", {"g": "12"}, False),
+    "pictures": ("avi", "mjpeg", {}, True),
+}
+
+
+@pytest.mark.parametrize("kind", CODECS)
+def test_where_decoding_begins_does_not_change_a_frame(tmp_path, kind):
+    suffix, codec, options, later = CODECS[kind]
+    path = tmp_path / f"film.{suffix}"
+    try:
+        encode(path, codec, options)
+    except av.error.FFmpegError as error:
+        pytest.skip(f"{codec}: {error}")
+    frames = open_frames(Input("film", path), path)
+    whole = list(frames.stream())
+    assert len(whole) == len(frames) == 60
+    assert (len(frames.timing.starts) > 1) == later
+    for start in (5, 11, 12, 13, 25, 30, 47, 59):
+        assert all(np.array_equal(a, b) for a, b in zip(frames.stream(start), whole[start:], strict=True)), start
+
+
+def test_what_lies_long_before_a_clip_is_not_decoded(tmp_path, monkeypatch):
+    encode(tmp_path / "film.mp4", "libx264", {"g": "12"})
+    item, decoded = Input("film.mp4", tmp_path / "film.mp4"), []
+    whole = Reader().read(item, 0, 60, every=1).frames
+
+    class Counting:
+        """A container that says what it decodes."""
+
+        def __init__(self, container):
+            self.container = container
+
+        def __getattr__(self, name):
+            return getattr(self.container, name)
+
+        def decode(self, *streams):
+            for frame in self.container.decode(*streams):
+                decoded.append(frame.pts)
+                yield frame
+
+    @contextmanager
+    def counted(path):
+        with video_stream(path) as (container, stream):
+            yield Counting(container), stream
+
+    monkeypatch.setattr("throughmask.prepare.frames.video_stream", counted)
+    reader = Reader()
+    for start, most in ((50, 6), (53, 3), (3, 12)):
+        decoded.clear()
+        assert np.array_equal(reader.read(item, start, start + 3, every=1).frames, whole[start : start + 3])
+        assert 3 <= len(decoded) <= most + 3
+
+
+def test_damage_matters_to_those_clips_alone_that_depend_on_it(tmp_path):
+    encode(tmp_path / "film.mp4", "libx264", {"g": "12", "bf": "0"})
+    with av.open(str(tmp_path / "film.mp4")) as container:
+        packet = next(packet for k, packet in enumerate(container.demux(video=0)) if k == 30)
+        at, size = packet.pos, packet.size
+    shutil.copy(tmp_path / "film.mp4", tmp_path / "whole.mp4")
+    content = bytearray((tmp_path / "film.mp4").read_bytes())
+    content[at + 8 : at + size] = bytes(size - 8)
+    (tmp_path / "film.mp4").write_bytes(content)
+    item = Input("film.mp4", tmp_path / "film.mp4")
+    clips = [(0, 10), (10, 20), (25, 29), (32, 36), (40, 50), (50, 60)]
+
+    def outcome(reader, start, end, item=item):
+        try:
+            return reader.read(item, start, end, every=1).frames.tobytes()
+        except MediaError as error:
+            return str(error)
+
+    one, apart = Reader(), [outcome(Reader(), *clip) for clip in clips]
+    assert [outcome(one, *clip) for clip in clips] == apart  # as Ray's actors, which take them one by one
+    truth = [outcome(Reader(), *clip, Input("whole.mp4", tmp_path / "whole.mp4")) for clip in clips]
+    assert [made == true for made, true in zip(apart, truth, strict=True)] == [True, True, True, False, True, True]
+    assert "damaged" in apart[3]
 
 
 @pytest.mark.slow

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,13 @@ from ..files import must_be_file
 
 # No playlists or image sequences: they open other files, even over the network.
 VIDEO_FORMATS = "mov,mp4,matroska,webm,avi,gif,mpeg,mpegts,mpegvideo,ogg,flv,asf,h264,hevc,yuv4mpegpipe"
+ALWAYS_FRESH = ("mjpeg", "prores", "vp8", "vp9")
+# Codec: the kind of a NAL unit by its first byte, kinds that are IDR pictures, and where an mp4's codec data says how
+# many bytes a unit's length has (ISO 14496-15).
+FRESH_UNITS: dict[str, tuple[Callable[[int], int], tuple[int, ...], int]] = {
+    "h264": (lambda byte: byte & 31, (5,), 4),
+    "hevc": (lambda byte: (byte >> 1) & 63, (19, 20), 21),
+}
 STANDARD_RATES = [Fraction(n) for n in (24, 25, 30, 48, 50, 60, 120)] + [
     Fraction(n * 1000, 1001) for n in (24, 30, 60, 120)
 ]
@@ -27,13 +35,23 @@ STANDARD_RATES = [Fraction(n) for n in (24, 25, 30, 48, 50, 60, 120)] + [
 
 @dataclass(frozen=True)
 class Timing:
-    """When each frame is shown: ticks of `tick` seconds, ascending, from 0; `length` is the whole in ticks."""
+    """When each frame is shown: ticks of `tick` seconds, ascending, from 0; `length` is the whole in ticks.
+
+    origin: of the first frame, as the file counts ticks. starts: frames, ascending, from which decoding can begin and
+    gives what it gives from the first on: neither they nor any later ones depend on those before.
+    """
 
     ticks: npt.NDArray[np.int64]
     length: int
     tick: Fraction
     fps: Fraction
     variable: bool
+    origin: int = 0
+    starts: tuple[int, ...] = (0,)
+
+    def start_before(self, frame: int) -> int:
+        """The last of `starts` that is not after `frame`."""
+        return self.starts[bisect_right(self.starts, frame) - 1]
 
     @property
     def seconds(self) -> Fraction:
@@ -76,13 +94,15 @@ def video_stream(path: str | Path) -> Iterator[tuple[Any, Any]]:
 def read_timing(path: str | Path) -> Timing:
     """Walk the packets of a video without decoding. Raises MediaError where it is cut off or empty."""
     with video_stream(path) as (container, stream):
-        times, end, damaged = [], 0, False
+        times, fresh, end, damaged = [], [], 0, False
         for packet in container.demux(stream):
             if packet.dts is None and packet.pts is None and not packet.size:
                 continue  # the flush packet
             damaged |= packet.is_corrupt
             if not packet.is_discard:
                 times.append(packet.pts)
+                if packet.is_keyframe and _is_fresh(stream.codec_context, packet):
+                    fresh.append(packet.pts)
                 end = max(end, (packet.pts or 0) + (packet.duration or 0))
         if not times:
             raise MediaError("the video has no frames", seen=str(path), fix="check that it plays")
@@ -93,7 +113,32 @@ def read_timing(path: str | Path) -> Timing:
         if any(time is None for time in times):  # a raw stream knows its rate only
             times, tick = list(range(len(times))), 1 / (header or [Fraction(25)])[0]
             return Timing(np.array(times), len(times), tick, 1 / tick, False)
-        return _rated(np.sort(np.array(times, np.int64)), end, Fraction(stream.time_base), header)
+        shown = np.sort(np.array(times, np.int64))
+        found = _rated(shown, end, Fraction(stream.time_base), header)
+        if (np.diff(shown) <= 0).any():  # a frame is then not known by its time
+            return found
+        starts = sorted({0, *(int(place) for place in np.searchsorted(shown, fresh))})
+        return replace(found, origin=int(shown[0]), starts=tuple(starts))
+
+
+def _is_fresh(codec: Any, packet: Any) -> bool:
+    """Whether nothing depends, from this key frame on, on what came before. Others are marked as key frames, too:
+    pictures from which a decoder recovers by and by, and those that later ones are shown before.
+    """
+    if codec.name in ALWAYS_FRESH:
+        return True
+    if codec.name not in FRESH_UNITS:
+        return False
+    extra, content = bytes(codec.extradata or b""), bytes(packet)
+    kind, fresh, length_at = FRESH_UNITS[codec.name]
+    if not extra.startswith(b"\x01") or len(extra) <= length_at:  # units begin with a mark, not with their length
+        return any(kind(unit[0]) in fresh for unit in re.split(rb"\x00\x00\x01", content)[1:] if unit)
+    size, at = (extra[length_at] & 3) + 1, 0
+    while at + size < len(content):
+        if kind(content[at + size]) in fresh:
+            return True
+        at += size + int.from_bytes(content[at : at + size], "big")
+    return False
 
 
 def _promised(container: Any, stream: Any) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from av.video.reformatter import VideoReformatter
 from ..errors import InvalidValueError, MediaError
 from ..interop.davis import numbered
 from ..media import MAX_VIDEO_PIXELS, read_image, resize
-from ..media.timing import read_timing, video_stream
+from ..media.timing import Timing, read_timing, video_stream
 from ..media.videos import SCALING, cropped, upright
 from ..types import Pixels, Video
 from .inputs import Input, on_disk
@@ -24,6 +24,7 @@ from .inputs import Input, on_disk
 log = logging.getLogger(__name__)
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp")
+NEAR = 100  # frames: decoding what lies between two clips is faster than beginning anew at a key frame
 SMALL = 256  # pixels along the longer side: enough to tell shots
 
 
@@ -34,16 +35,27 @@ class VideoFrames:
     path: Path
     fps: Fraction
     source: Sequence[int]
-    stored: int
+    timing: Timing
 
     def __len__(self) -> int:
         return len(self.source)
 
     def stream(self, start: int = 0, *, small: bool = False) -> Iterator[Pixels]:
-        """Pixels H W 3 of frame `start` and all that follow; small: shrunk to SMALL. Raises MediaError for damage."""
-        reformatter, at, decoded, first = VideoReformatter(), start, 0, None
+        """Pixels H W 3 of frame `start` and all that follow; small: shrunk to SMALL. Raises MediaError for damage.
+
+        What comes long before `start` is not decoded, so damage there does not matter.
+        """
+        reformatter, at, first = VideoReformatter(), start, None
+        begin = decoded = self.timing.start_before(self.source[start]) if start < len(self.source) else 0
+        began = self.timing.origin + int(self.timing.ticks[begin])
         with video_stream(self.path) as (container, stream):
+            if begin:
+                container.seek(began, stream=stream)
             for frame in container.decode(stream):
+                if begin and first is None and frame.pts != began:
+                    if frame.pts is not None and frame.pts < began:
+                        continue  # the file's index knows an earlier key frame only
+                    break
                 size = (frame.height, frame.width)
                 first = first or size
                 if size != first:
@@ -57,8 +69,13 @@ class VideoFrames:
                     yield pixels
                     at += 1
                 decoded += 1
-        if decoded != self.stored:
-            seen = f"{self.path}: {decoded} of {self.stored} frames can be decoded"
+        if begin and first is None:  # the index leads past it (a transport stream has none)
+            whole = replace(self, timing=replace(self.timing, starts=(0,)))
+            yield from whole.stream(start, small=small)
+            return
+        stored = len(self.timing.ticks)
+        if decoded != stored:
+            seen = f"{self.path}: {decoded} of {stored} frames can be decoded"
             raise MediaError("the video is damaged", seen=seen, fix="convert it with: ffmpeg -i IN OUT.mp4")
 
     @staticmethod
@@ -116,7 +133,7 @@ def open_frames(
         source = timing.resampled(rate).tolist()
     if timing.variable:
         log.info("%s: its frame rate varies; it was taken to be %s frames a second", item.name, rate)
-    return VideoFrames(path, rate / every, source[::every], len(timing.ticks))
+    return VideoFrames(path, rate / every, source[::every], timing)
 
 
 class Reader:
@@ -138,9 +155,17 @@ class Reader:
                 path = self._open.enter_context(on_disk(item.media))
                 self._frames = open_frames(item, path, fps=self.fps, every=every, names=names)
                 self._input, self._stream, self._at = item, self._frames.stream(start), start
-            if start < self._at:
+            goes_on = self._at <= start <= self._at + NEAR
+            if not goes_on:
                 self._stream, self._at = self._frames.stream(start), start
-            return Video(self._taken(item, start, end), self._frames.fps)
+            try:
+                return Video(self._taken(item, start, end), self._frames.fps)
+            except MediaError:
+                if not goes_on or self._at > start:
+                    raise
+                # What lies between two clips is damaged: whether that matters, the same for all who read this one.
+                self._stream, self._at = self._frames.stream(start), start
+                return Video(self._taken(item, start, end), self._frames.fps)
         except BaseException:
             self.close()
             raise
