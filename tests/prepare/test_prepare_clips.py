@@ -255,15 +255,17 @@ def test_every_filter_has_its_reason(boxes, reason):
 def test_filters_that_contradict_themselves_are_refused():
     with pytest.raises(InvalidValueError, match="a lower limit is above the upper one"):
         Filters(min_motion=2, max_motion=1)
+    with pytest.raises(InvalidValueError, match="min_found is a share of the named objects, 0 to 1"):
+        Filters(min_found=50)
     with pytest.raises(InvalidValueError, match="is not resampled"):
         Config("given", Cutting(fps=Fraction(12)))
 
 
-def made(tmp_path, caption, perception=None, **tools):
+def made(tmp_path, caption, perception=None, config=Config(), **tools):  # noqa: B008 (frozen)
     write_clip(tmp_path, "clip", 5, size=(128, 128))
     item = Input("clip.mp4", tmp_path / "clip.mp4", caption, id="clip")
     perception = perception or ColourPerception()
-    return prepare_clip(Clip(item, 0, 18), Config(), Tools(EnglishRules(), perception, **tools)).result
+    return prepare_clip(Clip(item, 0, 18), config, Tools(EnglishRules(), perception, **tools)).result
 
 
 @pytest.mark.parametrize(
@@ -281,10 +283,13 @@ def test_captions_that_lead_nowhere(tmp_path, caption, reject):
 
 def test_what_a_caption_names_but_no_frame_shows_is_left_out(tmp_path):
     truth = make_sample(5, num_objects=1, size=(128, 128), frames=18).scene
-    sample = made(tmp_path, f"{truth.prompt.rstrip('.')} and a silver fox runs")
+    caption = f"{truth.prompt.rstrip('.')} and a silver fox runs"
+    sample = made(tmp_path, caption, config=Config(filters=Filters(min_found=0.5)))
     assert isinstance(sample, Sample)
     assert [thing.name for thing in sample.scene.objects] == [truth.objects[0].name]
     assert "fox" in sample.scene.prompt
+    strict = made(tmp_path, caption, config=Config(filters=Filters(min_found=0.6)))
+    assert strict == Reject("filter", "objects that the caption names are not found", ["silver fox"])
 
 
 def test_a_model_that_sees_frames_tells_what_has_no_caption(tmp_path):

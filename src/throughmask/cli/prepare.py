@@ -102,6 +102,7 @@ def prepare(
     max_flicker: Annotated[float, typer.Option(help="Share of frames in which a mask comes, goes or jumps.")] = 0.2,
     min_motion: Annotated[float, typer.Option(help="Of the fastest object, in diagonals a second.")] = 0.005,
     max_motion: Annotated[float, typer.Option(help="Of the fastest object, in diagonals a second.")] = 2.0,
+    min_found: Annotated[float, typer.Option(help="Share of the objects named by the caption that are seen.")] = 0.0,
     per_shard: Shard = 0,
     redo: Redo = False,
     ray: Ray = "",
@@ -127,7 +128,7 @@ def prepare(
     config = Config(
         masks,
         Cutting(frames, shots, threshold, exact_fps(fps) if fps else None),
-        Filters(min_frames, max_objects, min_area, max_area, max_flicker, min_motion, max_motion),
+        Filters(min_frames, max_objects, min_area, max_area, max_flicker, min_motion, max_motion, min_found),
         caption,
         {"kind": language, "model": llm, "sees": sees},
         _identity(seeing) if masks == "find" else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -28,7 +29,8 @@ class Filters:
     """min_frames: of a clip. max_objects: of a clip. min_area, max_area: of an object, as a share of the picture, mean
     over the frames in which it is seen. max_flicker: share of frames in which an object appears, vanishes or changes
     its area twofold, beyond two such events. min_motion, max_motion: of the fastest object, mean speed of its mask's
-    centroid in diagonals of the picture per second.
+    centroid in diagonals of the picture per second. min_found: of the objects that the caption names, the share that is
+    seen in some frame.
     """
 
     min_frames: int = 17
@@ -38,6 +40,7 @@ class Filters:
     max_flicker: float = 0.2
     min_motion: float = 0.005
     max_motion: float = 2.0
+    min_found: float = 0.0
 
     def __post_init__(self) -> None:
         if self.min_frames < 1 or self.max_objects < 1:
@@ -46,6 +49,8 @@ class Filters:
         if self.min_area > self.max_area or self.min_motion > self.max_motion:
             seen = f"area {self.min_area} to {self.max_area}, motion {self.min_motion} to {self.max_motion}"
             raise InvalidValueError("a lower limit is above the upper one", seen=seen)
+        if not 0 <= self.min_found <= 1:
+            raise InvalidValueError("min_found is a share of the named objects, 0 to 1", seen=self.min_found)
 
 
 class Measures(NamedTuple):
@@ -101,6 +106,13 @@ def check(measures: Measures, filters: Filters) -> Reject | None:
     ):
         if broken:
             return Reject("filter", reason, round(value, 5))
+    return None
+
+
+def check_found(named: int, lost: Sequence[str], filters: Filters) -> Reject | None:
+    """Whether enough of the objects that the caption names were seen. lost: the names of those that were not."""
+    if named and (named - len(lost)) / named < filters.min_found:
+        return Reject("filter", "objects that the caption names are not found", list(lost))
     return None
 
 

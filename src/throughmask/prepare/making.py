@@ -15,7 +15,7 @@ from ..perception.parse import UNNAMED, Perception, track_video
 from ..types import Labels, MaskTrajectory, Origin, Pixels, Sample, Scene, SceneObject, Video, present_ids
 from .config import Config
 from .cutting import Clip
-from .filters import Filters, Reject, check, check_first, measure
+from .filters import Filters, Reject, check, check_first, check_found, measure
 from .frames import Reader
 from .given import GivenMasks, open_masks
 from .inputs import Input
@@ -204,7 +204,8 @@ def _story(clip: Clip, found: Found, config: Config, steps: _Steps) -> tuple[Sam
     with steps("filter"):
         measures = measure(trajectory)
         _stop(check(measures, config.filters))
-    lost = [thing.name for thing in scene.objects if thing.id not in measures.areas]
+        lost = [thing.name for thing in scene.objects if thing.id not in measures.areas]
+        _stop(check_found(len(scene.objects), lost, config.filters))
     kept = tuple(thing for thing in scene.objects if thing.id in measures.areas)
     scene = Scene(scene.image, trajectory.labels[0], scene.prompt, scene.motion_prompt, kept)
     facts = {**measures.facts(), "frames": len(video), "fps": str(video.fps), "size": list(video.size)}
