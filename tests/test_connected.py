@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from throughmask.connected import connected_regions, remove_specks
+from throughmask.connected import as_labels, connected_regions, remove_specks
 
 few_labels = arrays(
     np.uint8, st.tuples(st.integers(1, 3), st.integers(2, 9), st.integers(2, 9)), elements=st.integers(0, 2)
@@ -40,3 +40,12 @@ def test_labels_that_are_present_stay_present_and_one_pixel_is_never_a_speck_of_
                 assert (after == label).any() or sizes.max() < smallest
     if smallest <= 1:
         assert np.array_equal(cleaned, labels)
+
+
+@given(st.lists(arrays(bool, (5, 6)), min_size=1, max_size=5), st.randoms())
+def test_smaller_masks_lie_on_top_in_whichever_order_they_come(masks, random):
+    ids = random.sample(range(1, 256), len(masks))
+    expected = np.zeros((5, 6), np.uint8)
+    for id, mask in sorted(zip(ids, masks, strict=True), key=lambda pair: (-pair[1].sum(), pair[0])):
+        expected[mask] = id
+    assert np.array_equal(as_labels(dict(zip(ids, masks, strict=True)), (5, 6)), expected)
