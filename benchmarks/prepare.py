@@ -49,8 +49,9 @@ import numpy as np
 
 from throughmask.media import write_video
 from throughmask.perception.language import EnglishRules
+from throughmask.prepare.cluster import Pools
 from throughmask.prepare.config import Config, Cutting
-from throughmask.prepare.engine import Pools, prepare
+from throughmask.prepare.engine import prepare
 from throughmask.prepare.making import Tools
 from throughmask.prepare.progress import Progress
 from throughmask.prepare.sources import open_source

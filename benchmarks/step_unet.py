@@ -42,9 +42,9 @@ from throughmask.nn.guidance import Condition
 from throughmask.nn.regions import token_regions
 from throughmask.stages.recipes import COND_LATENTS
 from throughmask.train.batches import Batch
+from throughmask.train.config import StageConfig
 from throughmask.train.devices import Processes
 from throughmask.train.learner import Learner
-from throughmask.train.stage import StageConfig
 
 WARM, TEXT_TOKENS = 5, 77
 BARS = {"per frame": 1.15, "joint": 1.7}  # of the plan, times the step without masked blocks

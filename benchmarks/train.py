@@ -32,10 +32,10 @@ from throughmask.backbones.animatediff import SCHEDULE, ZERO_SNR, small_unet
 from throughmask.backbones.wan import BACKBONE as WAN
 from throughmask.stages.recipes import COND_LATENTS, recipe
 from throughmask.train.batches import Batch, Batches
+from throughmask.train.config import StageConfig
 from throughmask.train.devices import Processes
 from throughmask.train.flops import clip_flops, peak_flops
 from throughmask.train.learner import Learner
-from throughmask.train.stage import StageConfig
 
 ITEMS, LOCAL = 64, 16
 

@@ -18,7 +18,8 @@ from throughmask.stages.conditioning import video_condition
 from throughmask.stages.init import PIPELINES, make_stage, save_stage
 from throughmask.storage import save_sample
 from throughmask.synthetic import make_sample
-from throughmask.train.stage import StageConfig, train_stage
+from throughmask.train.config import StageConfig
+from throughmask.train.stage import train_stage
 
 PAGE = (Path(__file__).parents[1] / "docs" / "adding-a-backbone.md").read_text(encoding="utf-8")
 SIZE, FRAMES = (32, 48), 5

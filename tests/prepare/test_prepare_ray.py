@@ -16,8 +16,9 @@ from faulty_clips import FAULTS, ColourPerception, differences, given_tools, rej
 
 from throughmask.errors import MissingPackageError
 from throughmask.perception.language import EnglishRules
+from throughmask.prepare.cluster import Pools
 from throughmask.prepare.config import Config, Cutting
-from throughmask.prepare.engine import Pools, prepare
+from throughmask.prepare.engine import prepare
 from throughmask.prepare.filters import Filters
 from throughmask.prepare.making import Tools
 from throughmask.prepare.sources import open_source

@@ -18,10 +18,11 @@ from throughmask.stages.init import PIPELINES, make_stage
 from throughmask.storage import load_sample, save_sample
 from throughmask.synthetic import make_sample
 from throughmask.train.batches import Batches, draw
+from throughmask.train.config import StageConfig
 from throughmask.train.devices import Processes
 from throughmask.train.flops import clip_flops
 from throughmask.train.latents import CacheConfig, Encoder, make_latents
-from throughmask.train.stage import StageConfig, train_stage
+from throughmask.train.stage import train_stage
 
 SIZE, FRAMES = (32, 32), 3
 CPU = Processes(0, 1, torch.device("cpu"))

@@ -24,12 +24,13 @@ from throughmask.stages.motion_to_video import MotionToVideoPipeline
 from throughmask.stages.recipes import RECIPES, recipe
 from throughmask.storage import load_sample, save_sample
 from throughmask.train.batches import Batches, draw
+from throughmask.train.config import StageConfig
 from throughmask.train.devices import Processes
 from throughmask.train.latents import PER_SHARD, CacheConfig, Encoder, make_latents
 from throughmask.train.presets import override, preset
 from throughmask.train.preview import as_in_training
 from throughmask.train.samples import seeds_of
-from throughmask.train.stage import StageConfig, learning_rate, train_stage
+from throughmask.train.stage import learning_rate, train_stage
 from throughmask.train.subject import Subject
 from throughmask.types import Video
 

@@ -30,8 +30,9 @@ from .shell import Answer, as_json_now, command, note
 
 if TYPE_CHECKING:
     from ..perception.language import Language
+    from ..prepare.cluster import Pools
     from ..prepare.config import Config
-    from ..prepare.engine import Pools, Totals
+    from ..prepare.engine import Totals
     from ..prepare.making import Tools
 
 Source = Annotated[
@@ -167,7 +168,7 @@ def _run(
 
 
 def _pools(ray: str, actors: str, gpus: float, batch: int) -> Pools | None:
-    from ..prepare.engine import Pools
+    from ..prepare.cluster import Pools
 
     sizes = [size.strip() for size in actors.split(",")]
     if len(sizes) != 3 or not all(size.isdecimal() and int(size) for size in sizes):

@@ -40,9 +40,10 @@ def train(
 def _trainers() -> dict[type, Callable[..., dict[str, Any]]]:
     """What trains each type of config."""
     from ..evaluate.quick import quick_motion_accuracy
-    from ..train.stage import StageConfig, train_stage
+    from ..train.config import StageConfig, WordsConfig
+    from ..train.stage import train_stage
     from ..train.vae import VAEConfig, train_vae
-    from ..train.words import WordsConfig, train_words
+    from ..train.words import train_words
 
     return {
         VAEConfig: train_vae,

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import MissingPackageError, ThroughMaskWarning
 from ..perception.language import EnglishRules
@@ -21,14 +21,27 @@ from ..storage import HEADER
 from ..types import Sample
 from .config import Config
 from .cutting import Clip, Cut, cut
-from .engine import MOST_UNEXPECTED, Done, Pools
 from .filters import Reject
 from .inputs import Input
 from .ledger import Ledger, write_sample
 from .making import Decoded, Made, Tools, decode_clip, find, make_sample, track
+from .progress import MOST_UNEXPECTED, Done
 
 Row = dict[str, Any]
 MIN_CPUS = 8  # Ray counts them, it does not use them up: with fewer than one for each actor a run would wait forever
+
+
+class Pools(NamedTuple):
+    """How Ray spreads the work. address: of a cluster, "" to start one here. Numbers of actors: that decode, that look
+    for objects (each with `gpus` of a GPU), and that write; batch: clips that travel together.
+    """
+
+    address: str = ""
+    decoders: int = 2
+    seers: int = 1
+    writers: int = 2
+    gpus: float = 0.0
+    batch: int = 2
 
 
 def cut_there(

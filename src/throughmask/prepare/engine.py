@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import OutputError, ThroughMaskWarning
 from .config import Config
@@ -19,30 +19,12 @@ from .filters import Reject
 from .inputs import Input
 from .ledger import Entry, Ledger
 from .making import Found, Tools, decode_clip, find, make_sample, track
-from .progress import Progress
+from .progress import MOST_UNEXPECTED, Done, Progress
 
-MOST_UNEXPECTED = 5  # in a row: then it is not the clips
+if TYPE_CHECKING:
+    from .cluster import Pools
+
 SHOWN = 5  # names of stale results in a message
-
-
-class Done(NamedTuple):
-    """A clip that is written down, and the seconds of its steps."""
-
-    rejected: bool
-    seconds: dict[str, float]
-
-
-class Pools(NamedTuple):
-    """How Ray spreads the work. address: of a cluster, "" to start one here. Numbers of actors: that decode, that look
-    for objects (each with `gpus` of a GPU), and that write; batch: clips that travel together.
-    """
-
-    address: str = ""
-    decoders: int = 2
-    seers: int = 1
-    writers: int = 2
-    gpus: float = 0.0
-    batch: int = 2
 
 
 class Totals(NamedTuple):

@@ -5,10 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
+MOST_UNEXPECTED = 5  # errors in a row: then it is not the clips
 EVERY = 0.5  # seconds between two lines on a terminal
 EVERY_IN_FILE = 30.0
+
+
+class Done(NamedTuple):
+    """A clip that is written down, and the seconds of its steps."""
+
+    rejected: bool
+    seconds: dict[str, float]
 
 
 class Progress:

@@ -19,7 +19,7 @@ from .devices import Processes, spread, whole
 from .state import Average
 
 if TYPE_CHECKING:
-    from .stage import StageConfig
+    from .config import StageConfig
 
 
 class Learner:

@@ -12,9 +12,8 @@ from typing import Any, TypeVar
 
 from ..errors import InvalidValueError
 from ..toybox.recipes import TRAINING_BYSTANDERS, TRAINING_TWINS
-from .stage import StageConfig
+from .config import StageConfig, WordsConfig
 from .vae import VAEConfig
-from .words import WordsConfig
 
 Config = TypeVar("Config")
 

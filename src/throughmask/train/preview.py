@@ -21,7 +21,7 @@ from .state import Average
 from .subject import Subject
 
 if TYPE_CHECKING:
-    from .stage import StageConfig
+    from .config import StageConfig
 
 Made = MaskTrajectory | Video
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,9 @@ from torch import Tensor
 from .. import palette
 from ..errors import InvalidValueError
 from ..stages.recipes import recipe
-from ..types import MaskTrajectory, Video, exact_fps
+from ..types import MaskTrajectory, Video
 from .batches import Batch, Batches
+from .config import StageConfig
 from .devices import Processes
 from .flops import clip_flops, peak_flops
 from .latents import CacheConfig, Encoder, make_latents
@@ -33,7 +34,6 @@ from .watch import Judge, Progress, write_run_record
 
 Say = Callable[[str], None]
 
-STAGES = ("base", "motion", "video")
 # What may change between a run and its resumption: where and how fast it runs, and when it stops.
 FREE = (
     "steps",
@@ -49,99 +49,6 @@ FREE = (
     "held_out",
     "cache",
 )
-
-
-@dataclass(frozen=True)
-class StageConfig:
-    """stage: "base" (text to video), "motion" (stage 1) or "video" (stage 2). data, held_out: see samples.open_samples.
-    base: the text-to-video model to start from: a folder, a hub id, or a name of backbones.BASES; empty for an
-    untrained one of width, layers, heads and ffn around the folders vae ("toybox" is the bundled one) and words. init:
-    a checkpoint of this very stage, whose weights it goes on from. blocks: K, how many are masked; -1 is a quarter.
-
-    variants, flips, phrasings, films: see latents.CacheConfig. batch: samples of one step, over all processes;
-    accumulate: in so many parts. lr: constant after `warmup` steps, falling to 0 over the last share `decay` of the
-    run. clip: the gradient's norm. ema: of the averaged weights. drop: how often text, image and both are null
-    (InstructPix2Pix). minutes: stop after so many, 0 for no limit. lora: rank of adapters on the base's layers, 0 to
-    train all of it. *_every: in steps, 0 for never; export_every: out/model is written meanwhile too, not only at the
-    end. keep: checkpoints of the run. held_out, sample_steps: Samples of a sheet.
-    """
-
-    stage: str = "motion"
-    data: str = "toybox:0..9999"
-    out: str = "out/stage"
-    cache: str = "out/latents"
-    base: str = "out/toybox-base/model"
-    init: str | None = None
-    recipe: str = "paper"
-    blocks: int = -1
-    backbone: str = "wan"
-    vae: str = "toybox"
-    words: str = "out/toybox-words"
-    width: int = 256
-    layers: int = 8
-    heads: int = 4
-    ffn: int = 1024
-    size: tuple[int, ...] = (256, 256)
-    frames: int = 25
-    fps: str = "12"
-    palette: str = "ours"
-    variants: int = 1
-    flips: bool = False
-    phrasings: int = 1
-    films: bool = True
-    steps: int = 20_000
-    minutes: float = 0.0
-    batch: int = 64
-    accumulate: int = 1
-    lr: float = 5e-4
-    warmup: int = 200
-    decay: float = 0.0
-    weight_decay: float = 0.01
-    clip: float = 1.0
-    ema: float = 0.999
-    drop: float = 0.05
-    dtype: str = "bfloat16"
-    checkpointing: bool = False
-    compile: bool = False
-    parallel: str = "ddp"
-    lora: int = 0
-    save_every: int = 1000
-    export_every: int = 0
-    sheet_every: int = 2000
-    log_every: int = 50
-    keep: int = 2
-    held_out: str = "toybox:1000000..1000003"
-    sample_steps: int = 10
-    workers: int = 2
-    device: str = "auto"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name, known in (("stage", STAGES), ("dtype", ("float32", "bfloat16")), ("parallel", ("ddp", "fsdp"))):
-            if getattr(self, name) not in known:
-                raise InvalidValueError(f"{name} is one of {', '.join(known)}", seen=getattr(self, name))
-        least = {0: ("steps", "minutes", "warmup", "weight_decay", "lora", "workers"), 1: ("width", "layers", "heads")}
-        least[0] += ("save_every", "export_every", "sheet_every", "log_every")
-        least[1] += ("ffn", "frames", "variants", "phrasings", "batch", "accumulate", "keep", "sample_steps")
-        for value, names in least.items():
-            for name in names:
-                if getattr(self, name) < value:
-                    raise InvalidValueError(f"{name} must be at least {value}", seen=getattr(self, name))
-        for name, most in (("decay", 1.0), ("drop", 1 / 3), ("ema", 1.0)):
-            if not 0 <= getattr(self, name) <= most:
-                raise InvalidValueError(f"{name} is from 0 to {most:.3g}", seen=getattr(self, name))
-        if len(self.size) != 2:
-            raise InvalidValueError("size is height,width", seen=self.size, fix="such as 256,256")
-        if self.batch % self.accumulate:
-            raise InvalidValueError("batch must divide by accumulate", seen=f"{self.batch}, {self.accumulate}")
-        if self.lora and self.stage == "base":
-            raise InvalidValueError("a base is trained whole", seen=f"lora {self.lora}", fix="leave --lora out")
-        if not self.films and (self.stage != "motion" or recipe(self.recipe).motion == "flow"):
-            seen = f"stage {self.stage}, recipe {self.recipe}"
-            raise InvalidValueError("only a stage 1 of masks learns without films", seen=seen, fix="leave --films out")
-        exact_fps(self.fps)
-        recipe(self.recipe)
-        palette.named(self.palette)
 
 
 def train_stage(config: StageConfig, say: Say = print, judge: Judge | None = None) -> dict[str, Any]:

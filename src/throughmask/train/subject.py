@@ -24,7 +24,7 @@ from ..stages.init import PIPELINES, bind_stage, load_base, stage_on
 from ..stages.pipeline import StagePipeline, hide_loading_bars
 
 if TYPE_CHECKING:
-    from .stage import StageConfig
+    from .config import StageConfig
 
 LORA_LAYERS = ["to_q", "to_k", "to_v", "to_out.0"]
 ADDED = (".masked_", "patch_embedding", "conv_in")  # trained in full beside LoRA: they start as zero

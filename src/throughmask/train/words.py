@@ -10,7 +10,7 @@ import copy
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
-from ..errors import InvalidValueError
 from ..files import new_file, new_folder
 from ..perception.segmenter import PhraseSegmenter, load_text, load_words
 from ..toybox import split_seeds
 from .clips import Clips, make_clips
+from .config import WordsConfig
 from .devices import Processes
 from .samples import seeds_of
 from .state import Average
@@ -39,71 +39,6 @@ HELD_OUT = ("toybox-single", "toybox-multi", "toybox-twins")
 
 Say = Callable[[str], None]
 HeldOut = dict[str, tuple[Clips, Sequence[Story]]]
-
-
-@dataclass(frozen=True)
-class WordsConfig:
-    """clips: toybox:A..B, kept in cache with the stories of the same seeds in so many phrasings. encoder: a folder of
-    an earlier run, whose tokenizer and text encoder stay as they are, so that stages trained on them stay valid; empty
-    for new ones, of `vocabulary`, `width` and `layers`. init: a folder of an earlier run whose networks are gone on
-    from, with a fresh optimiser. minutes, steps: it stops at whichever comes first. batch:
-    pictures, each with so many phrases; texts: for the head; on each process.
-
-    prior: how often a phrase comes with a mask of another frame. absent: how often it names what is not there.
-    typos: share of words misspelt. flip: half of all pictures and their words are mirrored. half: share of steps at
-    half the size. bend: share of pictures whose toys are bent and blurred, as in a generated video. shrink: clips are
-    made smaller by this factor. evaluate: held-out scenes that are scored, 0 for none.
-    dtype: float32 or bfloat16 (autocast).
-    """
-
-    out: str = "out/toybox-words"
-    clips: str = "toybox:0..1999"
-    cache: str = "out/toybox-words-clips"
-    encoder: str = ""
-    init: str = ""
-    steps: int = 20_000
-    minutes: float = 12.0
-    batch: int = 32
-    phrases: int = 4
-    texts: int = 64
-    lr: float = 1e-3
-    warmup: int = 200
-    ema: float = 0.999
-    phrasings: int = 8
-    prior: float = 0.5
-    absent: float = 0.12
-    typos: float = 0.1
-    flip: bool = True
-    half: float = 0.25
-    bend: float = 0.4
-    shrink: int = 1
-    vocabulary: int = 1024
-    width: int = 192
-    layers: int = 3
-    evaluate: int = 128
-    log_every: int = 200
-    dtype: str = "float32"
-    device: str = "auto"
-    workers: int = 1
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch", "phrases", "texts", "phrasings", "shrink", "width", "layers", "workers"):
-            if getattr(self, name) < 1:
-                raise InvalidValueError(f"{name} must be at least 1", seen=getattr(self, name))
-        for name in ("prior", "absent", "typos", "half", "bend", "ema"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InvalidValueError(f"{name} is from 0 to 1", seen=getattr(self, name))
-        for name in ("minutes", "lr"):
-            if not getattr(self, name) > 0:
-                raise InvalidValueError(f"{name} must be positive", seen=getattr(self, name))
-        if self.vocabulary < 300:
-            raise InvalidValueError("vocabulary must be at least 300: 256 bytes come first", seen=self.vocabulary)
-        if self.evaluate < 0:
-            raise InvalidValueError("evaluate must not be negative", seen=self.evaluate)
-        if self.dtype not in ("float32", "bfloat16"):
-            raise InvalidValueError("dtype is float32 or bfloat16", seen=self.dtype)
-        seeds_of(self.clips)
 
 
 class Learn(nn.Module):

@@ -22,7 +22,7 @@ from .words_head import name_targets, targets_of, toys_of
 from .words_texts import KINDS, Story, Telling, absent_phrase, draw_phrase, misspell, texts_of
 
 if TYPE_CHECKING:
-    from .words import WordsConfig
+    from .config import WordsConfig
 
 NOBODY = 255  # an id that no pixel has
 
