@@ -16,11 +16,14 @@ from torch.nn.parallel import DistributedDataParallel
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among all: its rank, how many there are, and its device."""
+    """This process among all: its rank, how many there are, and its device. began: whether `join` made the group,
+    which is then to be left at the end.
+    """
 
     rank: int
     world: int
     device: torch.device
+    began: bool = False
 
     @classmethod
     def join(cls, device: str = "auto") -> Processes:
@@ -32,9 +35,16 @@ class Processes:
             torch.cuda.set_device(place)
         else:
             torch.set_flush_denormal(True)  # on the CPU, gradients of almost nothing made steps five times slower
-        if world > 1 and not dist.is_initialized():
+        alone = world == 1 or dist.is_initialized()
+        if not alone:
             dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
-        return cls(int(os.environ.get("RANK", 0)), world, place)
+        return cls(int(os.environ.get("RANK", 0)), world, place, not alone)
+
+    def leave(self) -> None:
+        """At the end of all work, together: threads of a group that is still there can abort a process that ends."""
+        self.wait()
+        if self.began:
+            dist.destroy_process_group()
 
     def wait(self) -> None:
         """Until all have come here."""

@@ -108,6 +108,7 @@ def train_stage(config: StageConfig, say: Say = print, judge: Judge | None = Non
     scores = watch.sheet(step, learner) if config.sheet_every else {}
     _export(step, config, subject, learner, processes)
     watch.close()
+    processes.leave()
     return {"steps": step, "loss": watch.last_loss, "minutes": (time.monotonic() - begun) / 60, **scores}
 
 

@@ -242,7 +242,7 @@ def train_vae(config: VAEConfig, say: Say = print) -> dict[str, Any]:
             vae.register_to_config(latents_mean=mean, latents_std=std)
             save_vae(vae, Path(config.out), {"config": asdict(config), **result})
         say(f"{config.out}: {sum(p.numel() for p in vae.parameters()) / 1e6:.2f} M parameters")
-    processes.wait()
+    processes.leave()
     return result
 
 

@@ -110,7 +110,7 @@ def train_words(config: WordsConfig, say: Say = print) -> dict[str, Any]:
         result["scores"] = score(Path(config.out), held_out, config, device)
         _record(Path(config.out), config, result)
         say(f"{config.out}: {json.dumps(result['scores'])}")
-    processes.wait()
+    processes.leave()
     return result
 
 
