@@ -647,3 +647,13 @@ def test_real_files_are_known_by_content(ask, assets):
         status, data = ask("inspect", assets / path)
         assert (status, data["kind"]) == (0, kind)
         assert len(data.get("objects", ())) == (objects or 0)
+
+
+@pytest.mark.parametrize(("world", "late"), [("1", True), ("2", False)])
+def test_one_of_several_processes_ends_without_taking_the_interpreter_down(world, late):
+    """Threads of a process group may be at work still, and would abort it."""
+    script = "import atexit, sys; atexit.register(print, 'late'); from throughmask.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", script, "--version"]
+    done = subprocess.run(command, env={**os.environ, "WORLD_SIZE": world}, capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[0] == f"throughmask {__version__}"
+    assert ("late" in done.stdout) == late

@@ -41,7 +41,7 @@ class Processes:
         return cls(int(os.environ.get("RANK", 0)), world, place, not alone)
 
     def leave(self) -> None:
-        """At the end of all work, together: threads of a group that is still there can abort a process that ends."""
+        """At the end of all work, together."""
         self.wait()
         if self.began:
             dist.destroy_process_group()
