@@ -65,7 +65,7 @@ def pixel_values(pixels: Pixels, side: int, device: Any = "cpu") -> Tensor:
     """What SAM 2 looks at, of pictures ... H W 3: ... 3 side side float32, resized without regard to the aspect,
     normalised; made on the device, for a CPU takes as long as a fast GPU does for all that follows.
     """
-    seen = on_device(torch.from_numpy(np.array(pixels, order="C")), device)
+    seen = on_device(torch.from_numpy(np.require(pixels, requirements=("C", "W"))), device)
     values = seen.reshape(-1, *pixels.shape[-3:]).permute(0, 3, 1, 2).float()
     for size in ((pixels.shape[-3], side), (side, side)):  # as PIL has it: across, then down, in bytes both times
         values = F.interpolate(values, size, mode="bilinear", antialias=True).round()
