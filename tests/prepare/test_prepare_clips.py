@@ -122,6 +122,8 @@ CODECS = {  # name: suffix, codec, options, whether decoding can begin at later 
     "in matroska": ("mkv", "libx264", {"g": "12"}, True),
     "open": ("mp4", "libx264", {"g": "12", "x264-params": "open-gop=1:keyint=12:min-keyint=6:scenecut=0"}, False),
     "recovers": ("mp4", "libx264", {"x264-params": "intra-refresh=1:keyint=12"}, False),
+    "in flash": ("flv", "libx264", {"g": "12"}, True),
+    "hevc in matroska": ("mkv", "libx265", {"x265-params": "keyint=12:open-gop=0:log-level=none"}, True),
     "hevc": ("mp4", "libx265", {"x265-params": "keyint=12:open-gop=0:log-level=none"}, True),
     "hevc, open": ("mp4", "libx265", {"x265-params": "keyint=12:open-gop=1:log-level=none"}, False),
     "vp9": ("webm", "libvpx-vp9", {"g": "12"}, True),

@@ -8,10 +8,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
-from diffusers import AnimateDiffPipeline, WanPipeline
+from diffusers import AnimateDiffPipeline, AutoencoderKLWan, WanPipeline
 from tiny_stages import FRAMES, WRONG_FRAMES, first_masked, last_latents, randomise_layers
 
-from throughmask.backbones import BASES, backbone, layout_of_class
+from throughmask.backbones import BASES, LAYOUTS, backbone, layout_of_class
 from throughmask.errors import InvalidValueError, SampleError
 from throughmask.stages import bases
 from throughmask.stages.init import bind_stage, load_base, make_stage, save_stage
@@ -225,6 +225,16 @@ def test_what_a_hub_model_cannot_do_is_known_before_its_weights_come(hub, base, 
         make_stage("tiny/base", "motion")
     assert hub
     assert not weights(hub)
+
+
+def test_what_wans_configuration_leaves_out_is_its_class_default(base, base_folder):
+    if base[0].name != "wan":
+        pytest.skip("Wan's")
+    own = json.loads((base_folder / "vae" / "config.json").read_text())
+    short = {key: value for key, value in own.items() if not key.startswith("scale_factor")}
+    model = AutoencoderKLWan.from_config({**short, "base_dim": 4})
+    denoiser = {"patch_size": [1, 2, 2]}
+    assert LAYOUTS["wan"].strides(short, denoiser) == LAYOUTS["wan"].strides(dict(model.config), denoiser) == (4, 16)
 
 
 def test_a_hub_id_says_its_size_then_downloads_once(hub, base, monkeypatch):

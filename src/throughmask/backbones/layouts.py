@@ -26,8 +26,9 @@ class WanLayout:
 
     def strides(self, vae_config: dict[str, Any], denoiser_config: dict[str, Any]) -> tuple[int, ...]:
         """Frames that a later latent frame covers, and pixels along a token's side."""
-        patch = denoiser_config["patch_size"]
-        return int(vae_config["scale_factor_temporal"]), int(vae_config["scale_factor_spatial"]) * int(patch[1])
+        # Wan 2.1's own configuration leaves out both factors: they are diffusers' defaults.
+        frames, side = vae_config.get("scale_factor_temporal", 4), vae_config.get("scale_factor_spatial", 8)
+        return int(frames), int(side) * int(denoiser_config["patch_size"][1])
 
     def grid(self, num_frames: int, strides: tuple[int, ...]) -> TokenGrid:
         """Raises InvalidValueError for a number of frames that the VAE cannot take."""

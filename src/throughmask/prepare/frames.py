@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from av.error import FFmpegError
 from av.video.reformatter import VideoReformatter
 
 from ..errors import InvalidValueError, MediaError
@@ -49,9 +50,8 @@ class VideoFrames:
         begin = decoded = self.timing.start_before(self.source[start]) if start < len(self.source) else 0
         began = self.timing.origin + int(self.timing.ticks[begin])
         with video_stream(self.path) as (container, stream):
-            if begin:
-                container.seek(began, stream=stream)
-            for frame in container.decode(stream):
+            there = not begin or _sought(container, stream, began)
+            for frame in container.decode(stream) if there else ():
                 if begin and first is None and frame.pts != began:
                     if frame.pts is not None and frame.pts < began:
                         continue  # the file's index knows an earlier key frame only
@@ -87,6 +87,15 @@ class VideoFrames:
             return np.asarray(shrunk.to_ndarray(), np.uint8)
         pixels = reformatter.reformat(frame, format="rgb24", interpolation=SCALING).to_ndarray()
         return np.ascontiguousarray(upright(cropped(pixels, container), frame), np.uint8)
+
+
+def _sought(container: Any, stream: Any, tick: int) -> bool:
+    """Whether the file could be wound to there, or to before."""
+    try:
+        container.seek(tick, stream=stream)
+    except FFmpegError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,7 +59,9 @@ def find_base(base: str, *, frames: int | None = None, say: Say = lambda text: N
     if beside is not None:
         denoiser = {**own, **denoiser}  # what it says of motion modules
     if frames is not None:
-        layout.grid(frames, layout.strides(_read_json(holder / "vae" / "config.json", whose), denoiser))
+        vae = _read_json(holder / "vae" / "config.json", whose)
+        with suppress(KeyError):  # what a configuration leaves out is known when the model is there
+            layout.grid(frames, layout.strides(vae, denoiser))
     if not here:
         download(base, PATTERNS, say)
     if repo:
