@@ -7,6 +7,7 @@ import pytest
 
 import throughmask
 from throughmask import media
+from throughmask.perception.language import EnglishRules
 from throughmask.perception.toybox import ToyboxPerception
 from throughmask.stages.bundle import Habits, bundled
 
@@ -41,6 +42,13 @@ def test_the_folder_holds_what_its_card_says():
     for stage in ("motion", "video"):
         record = json.loads((folder / stage / "train.json").read_text(encoding="utf-8"))
         assert f"{record['step']:,} steps" in card
+
+
+def test_the_demo_says_nothing_that_the_model_never_read():
+    prompt = (bundled() / "demo.txt").read_text(encoding="utf-8").strip()
+    reading = EnglishRules().read(prompt)
+    assert len(reading.objects) == 2
+    assert not Habits.read(bundled()).unread([reading.motion_prompt, *(thing.prompt for thing in reading.objects)])
 
 
 def _places(labels, id):
