@@ -29,6 +29,7 @@ from throughmask.errors import OutputError
 from throughmask.files import new_file
 from throughmask.perception.instruct.connection import ServerError
 from throughmask.perception.language import EnglishRules
+from throughmask.prepare import engine
 from throughmask.prepare.config import Config, Cutting
 from throughmask.prepare.engine import prepare
 from throughmask.prepare.filters import Filters
@@ -265,6 +266,34 @@ def test_two_clips_are_tracked_at_a_time_where_the_tools_say_so(tmp_path):
     prepare(inputs, tmp_path / "calm", FIND, finding_tools)
     assert not differences(tmp_path / "out", tmp_path / "calm")
     assert list((tmp_path / "out" / "samples").iterdir())
+
+
+def test_while_a_clip_is_looked_at_the_next_one_is_decoded_where_two_are_tracked(tmp_path, monkeypatch):
+    begun, original = [Event() for _ in range(5)], engine.decode_clip
+
+    def decoded(clip, *args):
+        begun[int(clip.id[4])].set()
+        return original(clip, *args)
+
+    class Waiting(ColourPerception):
+        looks = 0
+
+        def segment(self, image, phrases, hints=None):
+            self.looks += 1
+            assert begun[min(self.looks, 4)].wait(20)  # the next one
+            return super().segment(image, phrases, hints)
+
+        def track(self, frames, phrases, first=None):
+            return np.stack([ColourPerception.segment(self, frame, phrases) for frame in frames])
+
+    monkeypatch.setattr(engine, "decode_clip", decoded)
+    for seed in range(5):
+        write_clip(tmp_path / "source", f"clip{seed}", seed, size=(64, 64))
+    inputs = open_source(tmp_path / "source")
+    tools = Tools(EnglishRules(), Waiting(), at_once=2)
+    assert prepare(inputs, tmp_path / "out", FIND, lambda: tools).samples == 5
+    prepare(inputs, tmp_path / "calm", FIND, finding_tools)
+    assert not differences(tmp_path / "out", tmp_path / "calm")
 
 
 def test_what_ends_a_run_of_two_at_a_time_loses_nothing(tmp_path):

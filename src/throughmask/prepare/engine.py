@@ -6,7 +6,7 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from .cutting import Clip, Cut, check_cutting, cut
 from .filters import Reject
 from .inputs import Input
 from .ledger import Entry, Ledger
-from .making import Found, Tools, decode_clip, find, make_sample, track
+from .making import Decoded, Found, Tools, decode_clip, find, make_sample, track
 from .progress import MOST_UNEXPECTED, Done, Progress
 
 if TYPE_CHECKING:
@@ -124,13 +124,19 @@ def _make_here(
     """The clips in order; while one is tracked (or as many as the tools do at once), the next is decoded and looked
     at, and the one before is filtered and written.
 
-    Each is written down before it is told, so two more clips are in memory than are tracked.
+    Each is written down before it is told, so two more clips are in memory than are tracked. Where several are tracked
+    at a time, looking is what the others wait for: then one more is decoded while the next is looked at.
     """
     unexpected, writing = 0, None
     tracking: deque[tuple[Clip, Callable[[], Found]]] = deque()
+    decoding: Future[Decoded] | None = None
 
-    def look(clip: Clip) -> Found:
-        return find(clip, decode_clip(clip, config, tools), config, tools)
+    def look(number: int) -> Found:
+        nonlocal decoding
+        decoded = decode_clip(todo[number], config, tools) if decoding is None else decoding.result()
+        ahead = tools.at_once > 1 and number + 1 < len(todo)
+        decoding = decoder.submit(decode_clip, todo[number + 1], config, tools) if ahead else None
+        return find(todo[number], decoded, config, tools)
 
     def write(clip: Clip, found: Found) -> Done:
         nonlocal unexpected
@@ -144,15 +150,16 @@ def _make_here(
         return Done(isinstance(made.result, Reject), {**made.seconds, "write": time.perf_counter() - begun})
 
     with (
+        ThreadPoolExecutor(1) as decoder,
         ThreadPoolExecutor(1) as finder,
         ThreadPoolExecutor(tools.at_once) as trackers,
         ThreadPoolExecutor(1) as writer,
     ):
-        coming = finder.submit(look, todo[0])
+        coming = finder.submit(look, 0)
         for number, clip in enumerate(todo):
             found = coming.result()
             if number + 1 < len(todo):
-                coming = finder.submit(look, todo[number + 1])
+                coming = finder.submit(look, number + 1)
             if tools.at_once > 1:
                 tracking.append((clip, trackers.submit(track, found, tools).result))
             else:  # here, where Ctrl-C ends it: on a CPU it takes minutes
