@@ -292,6 +292,8 @@ def test_what_a_caption_names_but_no_frame_shows_is_left_out(tmp_path):
     assert "fox" in sample.scene.prompt
     strict = made(tmp_path, caption, config=Config(filters=Filters(min_found=0.6)))
     assert strict == Reject("filter", "objects that the caption names are not found", ["silver fox"])
+    assert "min_found" not in Config().made_with()["filters"]  # what was made before there was one is not stale
+    assert Config(filters=Filters(min_found=0.6)).made_with()["filters"]["min_found"] == 0.6
 
 
 def test_a_model_that_sees_frames_tells_what_has_no_caption(tmp_path):

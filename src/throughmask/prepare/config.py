@@ -51,8 +51,11 @@ class Config:
 
     def made_with(self) -> dict[str, Any]:
         """The configuration as JSON holds it."""
-        fps = None if self.cutting.fps is None else str(self.cutting.fps)
-        return {**asdict(self), "cutting": {**asdict(self.cutting), "fps": fps}}
+        fps, filters = self.cutting.fps, asdict(self.filters)
+        if not self.filters.min_found:  # a later one: results from before it are not stale
+            del filters["min_found"]
+        cutting = {**asdict(self.cutting), "fps": None if fps is None else str(fps)}
+        return {**asdict(self), "cutting": cutting, "filters": filters}
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
