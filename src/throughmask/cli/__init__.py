@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     One of torchrun's processes ends here, with its own arguments: gloo's threads let go of their last piece of work a
     moment later, for which they want the interpreter, and where that is being taken down they abort the process, whose
-    work was done (seen in 2 of 90 runs).
+    work was done (seen in 2 of some 100 runs).
     """
     status = run(app, sys.argv[1:] if arguments is None else arguments)
     if arguments is None and int(os.environ.get("WORLD_SIZE", 1)) > 1:
