@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from throughmask.errors import FormatError, OutputError
-from throughmask.files import inside, new_file, new_files, new_folder, remove_temporary
+from throughmask.files import inside, new_file, new_files, new_folder, remove
 
 
 def everything(folder):
@@ -227,7 +227,7 @@ def test_a_folder_that_is_tidied_away_meanwhile_does_not_appear(tmp_path, more):
     def write():
         with new_folder(tmp_path / "out") as temporary:
             (temporary / "a.txt").write_text("a")
-            remove_temporary(temporary)
+            remove(temporary)
             assert everything(tmp_path) == []
             for name in more:  # whoever writes does not know
                 with new_file(temporary / name) as file:

@@ -110,11 +110,11 @@ def new_files(folder: str | Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def remove_temporary(path: Path) -> None:
-    """Delete what a killed process left. If it lives for a moment after all, it fails: it cannot give its final name to
-    a folder that is half deleted.
+def remove(path: Path) -> None:
+    """Delete a file or folder so that no moment leaves half of it under its name. Whoever still writes there fails, and
+    cannot finish what is half deleted: a killed process may have helpers that live a moment longer.
     """
-    away = _temporary(path)  # a name that it does not know
+    away = _temporary(path)  # a name that nobody else knows
     with suppress(FileNotFoundError):
         os.rename(path, away)
     if away.is_dir():

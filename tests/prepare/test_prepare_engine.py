@@ -435,7 +435,7 @@ def test_what_is_left_of_packing_is_not_packed_twice(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(ledger, "_remove_folder", killed)
+        patch.setattr(ledger, "remove", killed)
         with pytest.raises(KeyboardInterrupt):
             prepare(inputs, tmp_path / "out", GIVEN, given_tools, per_shard=2)
     assert len(list((tmp_path / "out" / "staged").iterdir())) == 2

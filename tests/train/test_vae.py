@@ -12,8 +12,9 @@ from throughmask.palette import OURS
 from throughmask.storage import save_sample
 from throughmask.synthetic import make_sample
 from throughmask.train.clips import make_clips
+from throughmask.train.config import VAEConfig
 from throughmask.train.presets import override, preset
-from throughmask.train.vae import VAEConfig, train_vae
+from throughmask.train.vae import train_vae
 
 TINY = {
     "frames": 5,

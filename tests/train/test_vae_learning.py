@@ -12,10 +12,10 @@ from throughmask.errors import InvalidValueError
 from throughmask.palette import OURS
 from throughmask.synthetic import make_sample
 from throughmask.train.clips import Clips
+from throughmask.train.config import VAEConfig
 from throughmask.train.vae import (
     Autoencode,
     ClipBatches,
-    VAEConfig,
     VAELearner,
     cut_where_right,
     imbalance,

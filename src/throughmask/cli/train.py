@@ -40,9 +40,9 @@ def train(
 def _trainers() -> dict[type, Callable[..., dict[str, Any]]]:
     """What trains each type of config."""
     from ..evaluate.quick import quick_motion_accuracy
-    from ..train.config import StageConfig, WordsConfig
+    from ..train.config import StageConfig, VAEConfig, WordsConfig
     from ..train.stage import train_stage
-    from ..train.vae import VAEConfig, train_vae
+    from ..train.vae import train_vae
     from ..train.words import train_words
 
     return {

@@ -24,8 +24,8 @@ from .cutting import Clip, Cut, cut
 from .filters import Reject
 from .inputs import Input
 from .ledger import Ledger, write_sample
-from .making import Decoded, Made, Tools, decode_clip, find, make_sample, track
-from .progress import MOST_UNEXPECTED, Done
+from .making import MOST_UNEXPECTED, Decoded, Made, Tools, decode_clip, find, make_sample, track
+from .progress import Done
 
 Row = dict[str, Any]
 MIN_CPUS = 8  # Ray counts them, it does not use them up: with fewer than one for each actor a run would wait forever

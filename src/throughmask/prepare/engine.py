@@ -18,8 +18,8 @@ from .cutting import Clip, Cut, check_cutting, cut
 from .filters import Reject
 from .inputs import Input
 from .ledger import Entry, Ledger
-from .making import Decoded, Found, Tools, decode_clip, find, make_sample, track
-from .progress import MOST_UNEXPECTED, Done, Progress
+from .making import MOST_UNEXPECTED, Decoded, Found, Tools, decode_clip, find, make_sample, track
+from .progress import Done, Progress
 
 if TYPE_CHECKING:
     from .cluster import Pools

@@ -163,18 +163,16 @@ class Reader:
                 self.close()
                 path = self._open.enter_context(on_disk(item.media))
                 self._frames = open_frames(item, path, fps=self.fps, every=every, names=names)
-                self._input, self._stream, self._at = item, self._frames.stream(start), start
-            goes_on = self._at <= start <= self._at + NEAR
-            if not goes_on:
-                self._stream, self._at = self._frames.stream(start), start
-            try:
-                return Video(self._taken(item, start, end), self._frames.fps)
-            except MediaError:
-                if not goes_on or self._at > start:
-                    raise
-                # What lies between two clips is damaged: whether that matters, the same for all who read this one.
-                self._stream, self._at = self._frames.stream(start), start
-                return Video(self._taken(item, start, end), self._frames.fps)
+                self._input = item
+            elif self._at <= start <= self._at + NEAR:
+                try:
+                    return Video(self._taken(item, start, end), self._frames.fps)
+                except MediaError:
+                    if self._at > start:
+                        raise
+                    # Else damage lies between two clips: whether it matters is the same for all who read this one.
+            self._stream, self._at = self._frames.stream(start), start
+            return Video(self._taken(item, start, end), self._frames.fps)
         except BaseException:
             self.close()
             raise

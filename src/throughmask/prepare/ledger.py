@@ -7,8 +7,6 @@ killed at any moment goes on where it stopped.
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from fractions import Fraction
@@ -16,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import OutputError
-from ..files import PREFIX, key_of, new_file, remove_temporary
+from ..files import PREFIX, key_of, new_file, remove
 from ..shards import write_shard
 from ..storage import HEADER, new_sample_folder, save_sample
 from ..types import Sample
@@ -91,7 +89,7 @@ class Ledger:
             shard.with_suffix(".jsonl").unlink(missing_ok=True)
         for entry in stale:
             if entry.reject is None and entry.place.suffix != ".tar":
-                _remove_folder(entry.place)
+                remove(entry.place)
         if any(self.entries[clip].reject for clip in gone):
             kept = [line for line in _lines(self.folder / REJECTS) if line["clip"] not in gone]
             with new_file(self.folder / REJECTS, force=True) as temporary:
@@ -146,7 +144,7 @@ class Ledger:
             temporary.write_text("".join(map(_line, lines)), encoding="utf-8")
         write_shard([(entry.clip, entry.place) for entry in entries], path)
         for entry in entries:
-            _remove_folder(entry.place)
+            remove(entry.place)
             self.entries[entry.clip] = entry._replace(place=path)
         self._staged = []
 
@@ -169,12 +167,12 @@ class Ledger:
         """Remove what a killed process left: temporary files, half a line, what is packed already."""
         for folder in (self.folder, *(self.folder / name for name in (SAMPLES, SHARDS, STAGED))):
             for path in folder.glob(f"{PREFIX}*"):
-                remove_temporary(path)  # actors of a killed run (Ray's) may go on writing there for a moment
+                remove(path)  # actors of a killed run (Ray's) may go on writing there for a moment
         for name in (REJECTS, CLIPS):
             _cut_half_line(self.folder / name)
         packed = {entry.clip for entry in _shard_entries(self.folder)}
         for clip in packed & {path.name for path in (self.folder / STAGED).glob("*")}:
-            _remove_folder(self.folder / STAGED / clip)
+            remove(self.folder / STAGED / clip)
 
     def _cuts(self) -> dict[tuple[str, str], Cut | Reject]:
         found: dict[tuple[str, str], Cut | Reject] = {}
@@ -239,15 +237,6 @@ def _rejects(folder: Path) -> Iterator[Entry]:
 
 def _samples(folder: Path) -> list[Path]:
     return sorted(path.parent for path in folder.glob(f"*/{HEADER}") if not path.parent.name.startswith("."))
-
-
-def _remove_folder(place: Path) -> None:
-    """Delete a Sample so that no moment leaves half of one under its name."""
-    away = place.with_name(f"{PREFIX}{place.name}")
-    shutil.rmtree(away, ignore_errors=True)
-    with suppress(FileNotFoundError):
-        os.rename(place, away)
-    shutil.rmtree(away, ignore_errors=True)
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

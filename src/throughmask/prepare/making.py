@@ -20,6 +20,7 @@ from .frames import Reader
 from .given import GivenMasks, open_masks
 from .inputs import Input
 
+MOST_UNEXPECTED = 5  # errors in a row: then it is not the clips
 STEPS = ("cut", "decode", "language", "masks", "detect", "track", "filter", "write")
 
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple, TextIO
 
-MOST_UNEXPECTED = 5  # errors in a row: then it is not the clips
 EVERY = 0.5  # seconds between two lines on a terminal
 EVERY_IN_FILE = 30.0
 

@@ -12,8 +12,7 @@ from typing import Any, TypeVar
 
 from ..errors import InvalidValueError
 from ..toybox.recipes import TRAINING_BYSTANDERS, TRAINING_TWINS
-from .config import StageConfig, WordsConfig
-from .vae import VAEConfig
+from .config import StageConfig, VAEConfig, WordsConfig
 
 Config = TypeVar("Config")
 

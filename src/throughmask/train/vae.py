@@ -10,7 +10,7 @@ import copy
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,71 +26,13 @@ from ..errors import InvalidValueError
 from ..files import new_folder
 from ..nn.statistics import LatentStatistics
 from .clips import Clips, make_clips
+from .config import VAEConfig
 from .devices import Processes, to_channels_last
 from .state import Average
 
 Say = Callable[[str], None]
 
 AROUND = 4  # pixels of a picture
-
-
-@dataclass(frozen=True)
-class VAEConfig:
-    """clips: see clips.make_clips, kept in cache. minutes, steps: it stops at whichever comes first. batch: clips of
-    `frames` frames cut to `crop` pixels, on each process; half of them are painted in colours. init: a VAE folder to
-    go on from. base_dim, dim_mult: channels of each level; where there are three levels and not four, patches of 2×2
-    pixels stand for the first. aim: share of pieces that are cut where a toy is. Weights: square of squared errors,
-    toys of pixels on toys and around them, kl of the prior, snap of `snap_loss`, balance of `imbalance`. statistics:
-    whole clips that the latents' mean and deviation are measured on. dtype: float32 or bfloat16 (autocast). compile,
-    channels_last: faster on some machines; `benchmarks/toybox_vae.py --speed` tells."""
-
-    out: str = "out/toybox-vae"
-    clips: str = "toybox:0..1999"
-    cache: str = "out/toybox-clips"
-    init: str | None = None
-    steps: int = 20_000
-    minutes: float = 25.0
-    batch: int = 8
-    frames: int = 25
-    crop: int = 112
-    lr: float = 2e-3
-    warmup: int = 200
-    base_dim: int = 40
-    dim_mult: tuple[int, ...] = (1, 2, 2)
-    z_dim: int = 16
-    blocks: int = 1
-    aim: float = 0.6
-    square: float = 4.0
-    toys: float = 3.0
-    kl: float = 1e-6
-    snap: float = 0.0
-    balance: float = 0.02
-    ema: float = 0.999
-    statistics: int = 1024
-    palette: str = "ours"
-    dtype: str = "float32"
-    compile: bool = False
-    channels_last: bool = False
-    device: str = "auto"
-    workers: int = 1
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch", "frames", "crop", "base_dim", "z_dim", "blocks", "workers", "statistics"):
-            if getattr(self, name) < 1:
-                raise InvalidValueError(f"{name} must be at least 1", seen=getattr(self, name))
-        if self.batch % 2:
-            raise InvalidValueError("batch must be even: half pixels, half colours", seen=self.batch)
-        if self.frames % 4 != 1:
-            raise InvalidValueError("frames must be 1 + 4k", seen=self.frames)
-        if self.crop % 8:
-            raise InvalidValueError("crop must be a multiple of 8", seen=self.crop)
-        if self.dtype not in ("float32", "bfloat16"):
-            raise InvalidValueError("dtype is float32 or bfloat16", seen=self.dtype)
-        if not 3 <= len(self.dim_mult) <= 4 or min(self.dim_mult) < 1:
-            seen = ",".join(map(str, self.dim_mult))
-            raise InvalidValueError("dim_mult is a whole number for each of 3 or 4 levels", seen=seen)
-        palette.named(self.palette)
 
 
 class Batch(NamedTuple):
