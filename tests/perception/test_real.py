@@ -26,7 +26,7 @@ from throughmask.perception.language import EnglishRules
 from throughmask.perception.parse import named_hints, parse_scene, track_video
 from throughmask.perception.real import track
 from throughmask.perception.real.detect import Detection, Detections, GroundingDino
-from throughmask.perception.real.matching import Candidate, allot, best_assignment, split_place
+from throughmask.perception.real.matching import SAME, Candidate, _distinct, allot, best_assignment, split_place
 from throughmask.perception.real.memory import Memory, show
 from throughmask.perception.real.perception import RealPerception, prompts_of
 from throughmask.perception.real.segment import Prompt, Sam2, at_size, mask_values, pixel_values
@@ -264,6 +264,32 @@ def test_left_right_middle_top_and_bottom():
     # One box for two: its half of the picture decides.
     assert centres(allot({1: "left dog", 2: "right dog"}, {"dog": candidates((80, 20))}, SIZE)) == {2: (80, 20)}
     assert allot({1: "left dog"}, {"dog": []}, SIZE) == {}
+
+
+def test_nearly_equal_boxes_are_one_object():
+    rng = np.random.default_rng(1)
+    corner, side = rng.uniform(0, 40, (120, 2)), rng.uniform(2, 30, (120, 2))
+    boxes = [tuple(map(float, row)) for row in np.hstack([corner, corner + side])]
+    likely = {
+        noun: [Candidate(box, 0.9, float(fit)) for box, fit in zip(part, rng.permutation(len(part)) / 100, strict=True)]
+        for noun, part in (("dog", boxes[:70]), ("cat", boxes[50:]))
+    }
+    known, expected = [], {}  # by the definition, one pair of boxes after the other
+    for noun, group in likely.items():
+        for candidate in sorted(group, key=lambda one: -one.fit):
+            shared = [_overlap(box, candidate.box) for box in known]
+            if not shared or max(shared) < SAME:
+                known.append(candidate.box)
+                shared.append(1.0)
+            expected.setdefault(noun, {}).setdefault(shared.index(max(shared)), candidate)
+    assert 20 < len(known) < 120
+    assert _distinct(likely) == expected
+
+
+def _overlap(a, b):
+    width, height = (max(0, min(a[k + 2], b[k + 2]) - max(a[k], b[k])) for k in (0, 1))
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)]
+    return width * height / (sum(areas) - width * height)
 
 
 def test_the_best_assignment_is_the_best_of_all():

@@ -296,6 +296,37 @@ def test_while_a_clip_is_looked_at_the_next_one_is_decoded_where_two_are_tracked
     assert not differences(tmp_path / "out", tmp_path / "calm")
 
 
+def test_two_that_are_tracked_do_not_wait_for_two_that_are_written(tmp_path, monkeypatch):
+    fourth, original, written, noted = Event(), engine.write_sample, [], []
+
+    class Counting(ColourPerception):
+        tracks = 0
+
+        def track(self, frames, phrases, first=None):
+            self.tracks += 1
+            if self.tracks == 4:
+                fourth.set()
+            return super().track(frames, phrases, first)
+
+    def slowly(place, *args):
+        if place.name.startswith("clip0"):
+            assert fourth.wait(20)  # while neither the first nor, perhaps, the second is written
+        original(place, *args)
+        written.append(place.name[:5])
+
+    adopt = engine.Ledger.adopt
+    monkeypatch.setattr(engine.Ledger, "adopt", lambda *args: noted.append(args[1][:5]) or adopt(*args))
+    monkeypatch.setattr(engine, "write_sample", slowly)
+    for seed in range(6):
+        write_clip(tmp_path / "source", f"clip{seed}", seed, size=(64, 64))
+    inputs = open_source(tmp_path / "source")
+    prepare(inputs, tmp_path / "out", FIND, lambda: Tools(EnglishRules(), Counting(), at_once=2))
+    assert written[0] != "clip0"
+    assert sorted(written) == noted == [f"clip{seed}" for seed in range(6)], "written down in order"
+    prepare(inputs, tmp_path / "calm", FIND, finding_tools)
+    assert not differences(tmp_path / "out", tmp_path / "calm")
+
+
 def test_what_ends_a_run_of_two_at_a_time_loses_nothing(tmp_path):
     class Down(ColourPerception):
         calls = 0

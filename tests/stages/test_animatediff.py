@@ -310,11 +310,14 @@ def test_all_heads_of_a_new_u_net_are_as_wide():
     assert {kind.heads for kind in unet.modules() if isinstance(kind, animatediff.Attention)} == {1, 2, 4}
 
 
-def test_a_base_is_made_ready_to_be_compiled(tiny):
-    base = UNetMotionModel.from_config(tiny["transformer"].config)
+def test_the_parts_of_a_base_are_compiled(tiny, monkeypatch):
+    base, compiled = UNetMotionModel.from_config(tiny["transformer"].config), []
     assert not base._repeated_blocks
-    UNET.quicken(base)
-    assert set(base._repeated_blocks) <= {type(module).__name__ for module in base.modules()} | {"MaskedSpatialBlock"}
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda part, **how: compiled.append((part, how["dynamic"])))
+    UNET.compile(base)
+    parts = [module for module in base.modules() if isinstance(module, animatediff.PARTS)]
+    assert compiled == [(part, False) for part in parts], "sizes are known to every graph"
+    assert {type(part) for part in parts} == set(animatediff.PARTS)
     assert any(isinstance(kind, OverTime) for kind in base.attn_processors.values())
 
 

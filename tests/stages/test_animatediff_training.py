@@ -177,7 +177,7 @@ def test_flops_are_those_that_torch_counts(monkeypatch):
 
 @pytest.mark.slow
 def test_a_compiled_step_learns_what_an_eager_one_does(samples, tmp_path, monkeypatch):
-    """Blocks are traced whole, without a break; a compiler of kernels would only change the rounding."""
+    """Parts are traced whole, without a break; a compiler of kernels would only change the rounding."""
     config = StageConfig(
         stage="video",
         base="tiny-animatediff",
@@ -203,4 +203,4 @@ def test_a_compiled_step_learns_what_an_eager_one_does(samples, tmp_path, monkey
     for kind in (False, True):
         losses[kind] = train_stage(replace(config, compile=kind, out=str(tmp_path / str(kind))), quiet)["loss"]
     assert losses[True] == pytest.approx(losses[False], rel=1e-4)
-    assert traced == {"BasicTransformerBlock", "MaskedSpatialBlock"}
+    assert traced == {"ResnetBlock2D", "Transformer2DModel", "AnimateDiffTransformer3D"}

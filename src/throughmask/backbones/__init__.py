@@ -116,8 +116,8 @@ class Backbone(Layout, Protocol):
         """Prompts of `encode_global` as the base's own pipeline hands a global prompt to its denoiser: B S D."""
         ...
 
-    def quicken(self, denoiser: Any) -> None:
-        """Let a denoiser that will be compiled compute the same in less time, where a way is known."""
+    def compile(self, denoiser: Any) -> None:
+        """Have the parts of a denoiser compiled that repeat in it, for training: the same numbers in less time."""
         ...
 
     def num_added(self, denoiser: Any) -> int:

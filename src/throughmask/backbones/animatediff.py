@@ -47,6 +47,8 @@ from .wan import BACKBONE as WAN
 from .wan import byte_tokenizer, trained_parts, warn_if_cut
 
 MOST_SEQUENCES = 65_535  # the largest batch of CUDA's fused attention
+PARTS = (ResnetBlock2D, Transformer2DModel, AnimateDiffTransformer3D)
+MOST_FORMS = 64  # of one kind of part, in channels and pixels; a small U-Net's resnets have 13
 LEVELS = 3  # resolutions at which an encoder attends: SD's U-Nets have no more
 PICTURES = 8  # that the VAE takes at once
 # Of the added layers' heads: the base's widths 40, 80 and 160, or 8, are slow or unknown to packed attention.
@@ -151,7 +153,7 @@ class MaskedUNetMotionModel(UNetMotionModel):
     """
 
     _no_split_modules = ["BasicTransformerBlock", "MaskedSpatialBlock"]  # noqa: RUF012 (diffusers' own convention)
-    _repeated_blocks = ["BasicTransformerBlock", "MaskedSpatialBlock"]  # noqa: RUF012
+    _repeated_blocks = [part.__name__ for part in PARTS]  # noqa: RUF012
 
     @register_to_config
     def __init__(
@@ -245,8 +247,7 @@ class MaskedUNetMotionModel(UNetMotionModel):
     @property
     def blocks(self) -> list[torch.nn.Module]:
         """The parts that repeat, as training shares them between processes."""
-        kinds = (ResnetBlock2D, Transformer2DModel, AnimateDiffTransformer3D)
-        return [module for module in self.modules() if isinstance(module, kinds)]
+        return [module for module in self.modules() if isinstance(module, PARTS)]
 
     def forward(
         self,
@@ -391,9 +392,13 @@ class AnimateDiffBackbone(AnimateDiffLayout):
             per_frame=per_frame,
         )
 
-    def quicken(self, denoiser: Any) -> None:
+    def compile(self, denoiser: Any) -> None:
+        """Parts of every width and size apart: one graph for all of them knows no number that a kernel is made for."""
         attend_over_time(denoiser)
         denoiser._repeated_blocks = MaskedUNetMotionModel._repeated_blocks  # a base names none to be compiled
+        dynamo = torch._dynamo.config
+        dynamo.recompile_limit = max(dynamo.recompile_limit, MOST_FORMS)
+        denoiser.compile_repeated_blocks(fullgraph=True, dynamic=False)
 
     def num_added(self, denoiser: Any) -> int:
         layers = sum(value.numel() for name, value in denoiser.named_parameters() if ".masked_" in name)

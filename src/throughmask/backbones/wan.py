@@ -271,8 +271,9 @@ class WanBackbone(WanLayout):
             base, cond_channels=cond_channels, num_masked_blocks=num_masked_blocks
         )
 
-    def quicken(self, denoiser: Any) -> None:
+    def compile(self, denoiser: Any) -> None:
         denoiser.set_attn_processor(QuickRotary())
+        denoiser.compile_repeated_blocks(fullgraph=True)
 
     def num_added(self, denoiser: Any) -> int:
         layers = sum(value.numel() for name, value in denoiser.named_parameters() if ".masked_" in name)

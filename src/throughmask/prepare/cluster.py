@@ -122,7 +122,7 @@ def _written(rows: Iterator[Row], marks: Mapping[str, str], ledger: Ledger) -> I
             unexpected = unexpected + 1 if reject.reason == "unexpected error" else 0
             if unexpected == MOST_UNEXPECTED:
                 raise RuntimeError(f"{unexpected} clips in a row failed, the last one, {clip}, with {reject.value}")
-            ledger.add(clip, marks[clip], reject, {})
+            ledger.reject(clip, marks[clip], reject)
         yield Done(reject is not None, seconds)
 
 

@@ -17,7 +17,7 @@ from .config import Config
 from .cutting import Clip, Cut, check_cutting, cut
 from .filters import Reject
 from .inputs import Input
-from .ledger import Entry, Ledger
+from .ledger import Entry, Ledger, write_sample
 from .making import MOST_UNEXPECTED, Decoded, Found, Tools, decode_clip, find, make_sample, track
 from .progress import Done, Progress
 
@@ -118,17 +118,27 @@ def _plan(inputs: Sequence[Input], marks: Mapping[str, str], ledger: Ledger) -> 
             yield from (Clip(item, start, end, found.every) for start, end in found.pieces)
 
 
+class _Written(NamedTuple):
+    """What became of a clip, a Sample being whole on the disk. facts, seconds, error: as Made has them."""
+
+    reject: Reject | None
+    facts: dict[str, Any]
+    seconds: dict[str, float]
+    error: Exception | None
+
+
 def _make_here(
     todo: Sequence[Clip], marks: Mapping[str, str], config: Config, tools: Tools, ledger: Ledger
 ) -> Iterator[Done]:
     """The clips in order; while one is tracked (or as many as the tools do at once), the next is decoded and looked
-    at, and the one before is filtered and written.
+    at, and the one before (or as many) is filtered and written.
 
-    Each is written down before it is told, so two more clips are in memory than are tracked. Where several are tracked
-    at a time, looking is what the others wait for: then one more is decoded while the next is looked at.
+    Each is written down before it is told, so at least two more clips are in memory than are tracked. Where several
+    are tracked at a time, looking is what the others wait for: then one more is decoded while the next is looked at.
     """
-    unexpected, writing = 0, None
+    unexpected = 0
     tracking: deque[tuple[Clip, Callable[[], Found]]] = deque()
+    noting: deque[Future[Done]] = deque()
     decoding: Future[Decoded] | None = None
 
     def look(number: int) -> Found:
@@ -138,22 +148,34 @@ def _make_here(
         decoding = decoder.submit(decode_clip, todo[number + 1], config, tools) if ahead else None
         return find(todo[number], decoded, config, tools)
 
-    def write(clip: Clip, found: Found) -> Done:
-        nonlocal unexpected
+    def write(clip: Clip, found: Found) -> _Written:
         made = make_sample(clip, found, config)
-        unexpected = unexpected + 1 if made.error is not None else 0
-        if made.error is not None and unexpected == MOST_UNEXPECTED:
-            made.error.add_note(f"in the clip {clip.id}, the {unexpected}th in a row with an unexpected error")
-            raise made.error
+        if isinstance(made.result, Reject):
+            return _Written(made.result, made.facts, made.seconds, made.error)
         begun = time.perf_counter()
-        ledger.add(clip.id, marks[clip.input.id], made.result, made.facts)
-        return Done(isinstance(made.result, Reject), {**made.seconds, "write": time.perf_counter() - begun})
+        write_sample(ledger.place(clip.id), made.result, clip.id, ledger.key, marks[clip.input.id], made.facts)
+        return _Written(None, made.facts, {**made.seconds, "write": time.perf_counter() - begun}, made.error)
+
+    def note(clip: Clip, writing: Future[_Written]) -> Done:
+        """In the order of the clips, whichever is written first."""
+        nonlocal unexpected
+        reject, facts, seconds, error = writing.result()
+        unexpected = unexpected + 1 if error is not None else 0
+        if error is not None and unexpected == MOST_UNEXPECTED:
+            error.add_note(f"in the clip {clip.id}, the {unexpected}th in a row with an unexpected error")
+            raise error
+        if reject is None:
+            ledger.adopt(clip.id, marks[clip.input.id], facts)
+        else:
+            ledger.reject(clip.id, marks[clip.input.id], reject)
+        return Done(reject is not None, seconds)
 
     with (
         ThreadPoolExecutor(1) as decoder,
         ThreadPoolExecutor(1) as finder,
         ThreadPoolExecutor(tools.at_once) as trackers,
-        ThreadPoolExecutor(1) as writer,
+        ThreadPoolExecutor(tools.at_once) as writers,
+        ThreadPoolExecutor(1) as noter,
     ):
         coming = finder.submit(look, 0)
         for number, clip in enumerate(todo):
@@ -169,12 +191,12 @@ def _make_here(
                 first, tracked = tracking.popleft()
                 found = tracked()
                 del tracked
-                if writing is not None:
-                    yield writing.result()
-                writing = writer.submit(write, first, found)
+                if len(noting) == tools.at_once:
+                    yield noting.popleft().result()
+                noting.append(noter.submit(note, first, writers.submit(write, first, found)))
                 del found
-        if writing is not None:
-            yield writing.result()
+        for noted in noting:
+            yield noted.result()
     tools.reader.close()
 
 

@@ -107,15 +107,11 @@ class Ledger:
         _append(self.folder / CLIPS, line)
         self.cuts[id, mark] = cut
 
-    def add(self, clip: str, mark: str, result: Sample | Reject, facts: Mapping[str, Any]) -> None:
-        """Write down what a clip became. Raises OutputError if it cannot be."""
-        if isinstance(result, Reject):
-            line = {"clip": clip, "step": result.step, "reason": result.reason, "value": result.value}
-            _append(self.folder / REJECTS, {**line, "key": self.key, "mark": mark})
-            self.entries[clip] = Entry(clip, self.key, mark, self.folder / REJECTS, {}, result)
-            return
-        write_sample(self.place(clip), result, clip, self.key, mark, facts)
-        self.adopt(clip, mark, facts)
+    def reject(self, clip: str, mark: str, reject: Reject) -> None:
+        """Write down why a clip became no Sample. Raises OutputError if it cannot be."""
+        line = {"clip": clip, "step": reject.step, "reason": reject.reason, "value": reject.value}
+        _append(self.folder / REJECTS, {**line, "key": self.key, "mark": mark})
+        self.entries[clip] = Entry(clip, self.key, mark, self.folder / REJECTS, {}, reject)
 
     def place(self, clip: str) -> Path:
         """Where a clip's Sample is written."""

@@ -34,8 +34,7 @@ class Learner:
         if config.checkpointing:
             denoiser.enable_gradient_checkpointing()
         if config.compile:
-            backbone.quicken(denoiser)
-            denoiser.compile_repeated_blocks(fullgraph=True)
+            backbone.compile(denoiser)
         predict = Predict(backbone, denoiser)
         self.model = spread(predict, denoiser, processes, how=config.parallel, dtype=self.dtype)
         trained = [value for value in denoiser.parameters() if value.requires_grad]

@@ -94,28 +94,32 @@ def best_assignment(worth: npt.NDArray[np.float64]) -> list[int]:
     return [found[row] if row in found and worth[row, found[row]] > 0 else -1 for row in range(rows)]
 
 
-def overlap(a: Corners, b: Corners) -> float:
-    """Intersection over union."""
-    width, height = (min(a[k + 2], b[k + 2]) - max(a[k], b[k]) for k in (0, 1))
-    both = max(width, 0.0) * max(height, 0.0)
-    return both / (_area(a) + _area(b) - both) if both else 0.0
+def overlaps(boxes: npt.NDArray[np.float64], box: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Intersection over union of each box (boxes 4) with one (4)."""
+    sides = np.minimum(boxes[:, 2:], box[2:]) - np.maximum(boxes[:, :2], box[:2])
+    both = sides.clip(0).prod(1)
+    either = _areas(boxes) + _areas(box) - both
+    return np.divide(both, either, out=np.zeros_like(both), where=both > 0)
 
 
-def _area(box: Corners) -> float:
-    return (box[2] - box[0]) * (box[3] - box[1])
+def _areas(boxes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    area: npt.NDArray[np.float64] = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+    return area
 
 
 def _distinct(candidates: Mapping[str, Sequence[Candidate]]) -> dict[str, dict[int, Candidate]]:
     """Each noun's candidates by the number of their box; nearly equal boxes share one, a noun's best stays."""
-    known: list[Corners] = []
+    known, count = np.zeros((sum(map(len, candidates.values())), 4)), 0
     numbered: dict[str, dict[int, Candidate]] = {}
     for noun, group in candidates.items():
         own = numbered.setdefault(noun, {})
         for candidate in sorted(group, key=lambda candidate: -candidate.fit):
-            number = max(range(len(known)), key=lambda k: overlap(known[k], candidate.box), default=-1)
-            if number < 0 or overlap(known[number], candidate.box) < SAME:
-                number = len(known)
-                known.append(candidate.box)
+            box = np.array(candidate.box)
+            shared = overlaps(known[:count], box)
+            number = int(shared.argmax()) if count else -1
+            if number < 0 or shared[number] < SAME:
+                number, count = count, count + 1
+                known[number] = box
             own.setdefault(number, candidate)
     return numbered
 
