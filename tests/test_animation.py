@@ -207,6 +207,7 @@ def test_words_that_the_model_never_read_are_told(animator, made):
     known = replace(animator, habits=Habits(steps=2, vocabulary=(*PROMPT.split(), "right")))
     assert known.habits.unread(["The red ball rolls right."]) == []
     assert known.habits.unread(["the ball dances, the red ball dances twice"]) == ["dances", "twice"]
+    assert known.habits.unread(["The balls roll towards the right."]) == ["towards"]
     assert Habits().unread(["anything at all"]) == []
     prompt = "the red ball explodes and the blue block rols right."
     with pytest.warns(ThroughMaskWarning, match=r"never read 'explodes', .*'rols' \(rolls\?\)"):

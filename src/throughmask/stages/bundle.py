@@ -82,10 +82,12 @@ class Habits:
             raise SampleError(f"{path} cannot be read", seen=str(error), fix="copy the whole folder again") from None
 
     def unread(self, texts: Iterable[str]) -> list[str]:
-        """The words of some texts that the model never read, in their order."""
+        """The words of some texts that the model never read, in their order: an s at the end makes no other word ("they
+        roll", "towards").
+        """
         if self.vocabulary is None:
             return []
-        known = set(self.vocabulary)
+        known = {form for word in self.vocabulary for form in (word, f"{word}s", word.removesuffix("s"))}
         return [word for word in dict.fromkeys(words_of(texts)) if word not in known]
 
     def guidance_of(self, stage: str) -> Scales:
