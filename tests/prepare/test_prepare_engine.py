@@ -29,7 +29,7 @@ from throughmask.errors import OutputError
 from throughmask.files import new_file
 from throughmask.perception.instruct.connection import ServerError
 from throughmask.perception.language import EnglishRules
-from throughmask.prepare import engine
+from throughmask.prepare import engine, ledger
 from throughmask.prepare.config import Config, Cutting
 from throughmask.prepare.engine import prepare
 from throughmask.prepare.filters import Filters
@@ -119,13 +119,11 @@ def test_changed_content_is_stale_too(tmp_path):
 
 
 def test_two_runs_never_share_a_folder(tmp_path):
-    from throughmask.prepare.ledger import Ledger
-
-    ledger = Ledger(tmp_path / "out", GIVEN.made_with())
+    held = ledger.Ledger(tmp_path / "out", GIVEN.made_with())
     write_clip(tmp_path / "source", "clip", 0)
     with pytest.raises(OutputError, match="another prepare is at work"):
         prepare(open_source(tmp_path / "source"), tmp_path / "out", GIVEN, given_tools)
-    ledger.close()
+    held.close()
     assert prepare(open_source(tmp_path / "source"), tmp_path / "out", GIVEN, given_tools).made == 1
 
 
@@ -297,7 +295,7 @@ def test_while_a_clip_is_looked_at_the_next_one_is_decoded_where_two_are_tracked
 
 
 def test_two_that_are_tracked_do_not_wait_for_two_that_are_written(tmp_path, monkeypatch):
-    fourth, original, written, noted = Event(), engine.write_sample, [], []
+    fourth, second, original, written, noted = Event(), Event(), ledger.write_sample, [], []
 
     class Counting(ColourPerception):
         tracks = 0
@@ -310,18 +308,21 @@ def test_two_that_are_tracked_do_not_wait_for_two_that_are_written(tmp_path, mon
 
     def slowly(place, *args):
         if place.name.startswith("clip0"):
-            assert fourth.wait(20)  # while neither the first nor, perhaps, the second is written
+            assert fourth.wait(20), "the fourth waits for the first to be written"
+            assert second.wait(20), "the second waits for the first"
         original(place, *args)
         written.append(place.name[:5])
+        if place.name.startswith("clip1"):
+            second.set()
 
-    adopt = engine.Ledger.adopt
-    monkeypatch.setattr(engine.Ledger, "adopt", lambda *args: noted.append(args[1][:5]) or adopt(*args))
-    monkeypatch.setattr(engine, "write_sample", slowly)
+    note = ledger.Ledger.note
+    monkeypatch.setattr(ledger.Ledger, "note", lambda *args: noted.append(args[1][:5]) or note(*args))
+    monkeypatch.setattr(ledger, "write_sample", slowly)
     for seed in range(6):
         write_clip(tmp_path / "source", f"clip{seed}", seed, size=(64, 64))
     inputs = open_source(tmp_path / "source")
     prepare(inputs, tmp_path / "out", FIND, lambda: Tools(EnglishRules(), Counting(), at_once=2))
-    assert written[0] != "clip0"
+    assert written[0] == "clip1"
     assert sorted(written) == noted == [f"clip{seed}" for seed in range(6)], "written down in order"
     prepare(inputs, tmp_path / "calm", FIND, finding_tools)
     assert not differences(tmp_path / "out", tmp_path / "calm")
@@ -456,8 +457,6 @@ def test_half_a_line_is_made_whole(source, tmp_path):
 
 
 def test_what_is_left_of_packing_is_not_packed_twice(tmp_path, monkeypatch):
-    from throughmask.prepare import ledger
-
     for seed in range(4):
         write_clip(tmp_path / "source", f"clip{seed}", seed)
     inputs = open_source(tmp_path / "source")

@@ -1,6 +1,7 @@
 """Ray does the same as one process, and a killed run goes on in either."""
 
 import os
+import pickle
 import random
 import signal
 import subprocess
@@ -16,11 +17,12 @@ from faulty_clips import FAULTS, ColourPerception, differences, given_tools, rej
 
 from throughmask.errors import MissingPackageError
 from throughmask.perception.language import EnglishRules
-from throughmask.prepare.cluster import Pools
+from throughmask.prepare.cluster import Pools, _written
 from throughmask.prepare.config import Config, Cutting
 from throughmask.prepare.engine import prepare
-from throughmask.prepare.filters import Filters
-from throughmask.prepare.making import Tools
+from throughmask.prepare.filters import Filters, Reject
+from throughmask.prepare.ledger import Ledger, Written
+from throughmask.prepare.making import MOST_UNEXPECTED, Tools
 from throughmask.prepare.sources import open_source
 
 GIVEN = Config("given", Cutting(frames=18, shots=False), Filters(min_motion=0.0))
@@ -32,6 +34,23 @@ def test_without_ray_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingPackageError, match=r"--ray needs a package that is not installed.*\[ray\]"):
         prepare(open_source(tmp_path / "source"), tmp_path / "out", GIVEN, given_tools, pools=POOLS)
+
+
+def test_only_unexpected_errors_in_a_row_end_a_run(tmp_path):
+    ledger = Ledger(tmp_path, GIVEN.made_with())
+    failed = Written(Reject("track", "unexpected error", "KeyError: 3"), {}, {}, None)
+
+    def told(*written):
+        names = [f"clip{k}" for k in range(len(written))]
+        rows = ({"done": pickle.dumps(row)} for row in zip(names, written, strict=True))
+        return [done.rejected for done in _written(rows, dict.fromkeys(names, ""), ledger)]
+
+    for other in (Written(None, {}, {}, None), Written(Reject("filter", "too little motion"), {}, {}, None)):
+        several = [*[failed] * (MOST_UNEXPECTED - 1), other] * 2
+        assert told(*several) == [written.reject is not None for written in several]
+    with pytest.raises(RuntimeError, match=r"5 clips in a row failed, the last one, clip4, with KeyError: 3"):
+        told(*[failed] * MOST_UNEXPECTED)
+    ledger.close()
 
 
 @pytest.mark.slow

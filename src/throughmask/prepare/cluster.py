@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import pickle
 import threading
-import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -17,13 +16,11 @@ from typing import Any, NamedTuple
 
 from ..errors import MissingPackageError, ThroughMaskWarning
 from ..perception.language import EnglishRules
-from ..storage import HEADER
-from ..types import Sample
 from .config import Config
 from .cutting import Clip, Cut, cut
 from .filters import Reject
 from .inputs import Input
-from .ledger import Ledger, write_sample
+from .ledger import Ledger, write
 from .making import MOST_UNEXPECTED, Decoded, Made, Tools, decode_clip, find, make_sample, track
 from .progress import Done
 
@@ -115,15 +112,14 @@ def _pooled(rows: Any, work: type, arguments: tuple[Any, ...], size: int, *, thr
 def _written(rows: Iterator[Row], marks: Mapping[str, str], ledger: Ledger) -> Iterator[Done]:
     unexpected = 0
     for row in rows:
-        clip, reject, facts, seconds = pickle.loads(row["done"])
-        if reject is None:
-            ledger.adopt(clip, marks[clip], facts)
-        else:
-            unexpected = unexpected + 1 if reject.reason == "unexpected error" else 0
-            if unexpected == MOST_UNEXPECTED:
-                raise RuntimeError(f"{unexpected} clips in a row failed, the last one, {clip}, with {reject.value}")
-            ledger.reject(clip, marks[clip], reject)
-        yield Done(reject is not None, seconds)
+        clip, written = pickle.loads(row["done"])
+        reject = written.reject
+        failed = reject is not None and reject.reason == "unexpected error"
+        unexpected = unexpected + 1 if failed else 0
+        if unexpected == MOST_UNEXPECTED:
+            raise RuntimeError(f"{unexpected} clips in a row failed, the last one, {clip}, with {reject.value}")
+        ledger.note(clip, marks[clip], written)
+        yield Done(reject is not None, written.seconds)
 
 
 class Cutting:
@@ -176,12 +172,8 @@ class Writing:
     def __call__(self, batch: Row) -> Row:
         clip: Clip = pickle.loads(batch["item"][0])
         made: Made = pickle.loads(batch["made"][0])
-        begun, place = time.perf_counter(), self.folder / clip.id
-        if isinstance(made.result, Sample) and not (place / HEADER).exists():  # an actor that died may have written it
-            write_sample(place, made.result, clip.id, self.key, self.marks[clip.input.id], made.facts)
-        seconds = {**made.seconds, "write": time.perf_counter() - begun}
-        reject = made.result if isinstance(made.result, Reject) else None
-        return {"done": [pickle.dumps((clip.id, reject, made.facts, seconds))]}
+        written = write(self.folder / clip.id, made, clip.id, self.key, self.marks[clip.input.id])
+        return {"done": [pickle.dumps((clip.id, written))]}
 
 
 def _packed(made: Made | None, whole: Decoded | Made) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ from .config import Config
 from .cutting import Clip, Cut, check_cutting, cut
 from .filters import Reject
 from .inputs import Input
-from .ledger import Entry, Ledger, write_sample
+from .ledger import Entry, Ledger, Written, write
 from .making import MOST_UNEXPECTED, Decoded, Found, Tools, decode_clip, find, make_sample, track
 from .progress import Done, Progress
 
@@ -118,15 +117,6 @@ def _plan(inputs: Sequence[Input], marks: Mapping[str, str], ledger: Ledger) -> 
             yield from (Clip(item, start, end, found.every) for start, end in found.pieces)
 
 
-class _Written(NamedTuple):
-    """What became of a clip, a Sample being whole on the disk. facts, seconds, error: as Made has them."""
-
-    reject: Reject | None
-    facts: dict[str, Any]
-    seconds: dict[str, float]
-    error: Exception | None
-
-
 def _make_here(
     todo: Sequence[Clip], marks: Mapping[str, str], config: Config, tools: Tools, ledger: Ledger
 ) -> Iterator[Done]:
@@ -148,27 +138,21 @@ def _make_here(
         decoding = decoder.submit(decode_clip, todo[number + 1], config, tools) if ahead else None
         return find(todo[number], decoded, config, tools)
 
-    def write(clip: Clip, found: Found) -> _Written:
+    def write_clip(clip: Clip, found: Found) -> Written:
         made = make_sample(clip, found, config)
-        if isinstance(made.result, Reject):
-            return _Written(made.result, made.facts, made.seconds, made.error)
-        begun = time.perf_counter()
-        write_sample(ledger.place(clip.id), made.result, clip.id, ledger.key, marks[clip.input.id], made.facts)
-        return _Written(None, made.facts, {**made.seconds, "write": time.perf_counter() - begun}, made.error)
+        return write(ledger.place(clip.id), made, clip.id, ledger.key, marks[clip.input.id])
 
-    def note(clip: Clip, writing: Future[_Written]) -> Done:
+    def note(clip: Clip, writing: Future[Written]) -> Done:
         """In the order of the clips, whichever is written first."""
         nonlocal unexpected
-        reject, facts, seconds, error = writing.result()
+        written = writing.result()
+        error = written.error
         unexpected = unexpected + 1 if error is not None else 0
         if error is not None and unexpected == MOST_UNEXPECTED:
             error.add_note(f"in the clip {clip.id}, the {unexpected}th in a row with an unexpected error")
             raise error
-        if reject is None:
-            ledger.adopt(clip.id, marks[clip.input.id], facts)
-        else:
-            ledger.reject(clip.id, marks[clip.input.id], reject)
-        return Done(reject is not None, seconds)
+        ledger.note(clip.id, marks[clip.input.id], written)
+        return Done(written.reject is not None, written.seconds)
 
     with (
         ThreadPoolExecutor(1) as decoder,
@@ -193,7 +177,7 @@ def _make_here(
                 del tracked
                 if len(noting) == tools.at_once:
                     yield noting.popleft().result()
-                noting.append(noter.submit(note, first, writers.submit(write, first, found)))
+                noting.append(noter.submit(note, first, writers.submit(write_clip, first, found)))
                 del found
         for noted in noting:
             yield noted.result()

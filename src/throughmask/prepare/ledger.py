@@ -7,6 +7,7 @@ killed at any moment goes on where it stopped.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from fractions import Fraction
@@ -21,6 +22,7 @@ from ..types import Sample
 from .config import differences
 from .cutting import Cut
 from .filters import Reject
+from .making import Made
 
 SAMPLES, SHARDS, STAGED = "samples", "shards", "staged"
 REJECTS, CLIPS, RECORD, LOCK, RUN = "rejects.jsonl", "clips.jsonl", "prepare.json", ".lock", "run.json"
@@ -107,8 +109,12 @@ class Ledger:
         _append(self.folder / CLIPS, line)
         self.cuts[id, mark] = cut
 
-    def reject(self, clip: str, mark: str, reject: Reject) -> None:
-        """Write down why a clip became no Sample. Raises OutputError if it cannot be."""
+    def note(self, clip: str, mark: str, written: Written) -> None:
+        """Write down what a clip became; a Sample stands at its place. Raises OutputError if it cannot be."""
+        reject, facts, _, _ = written
+        if reject is None:
+            self._adopt(clip, mark, facts)
+            return
         line = {"clip": clip, "step": reject.step, "reason": reject.reason, "value": reject.value}
         _append(self.folder / REJECTS, {**line, "key": self.key, "mark": mark})
         self.entries[clip] = Entry(clip, self.key, mark, self.folder / REJECTS, {}, reject)
@@ -117,8 +123,7 @@ class Ledger:
         """Where a clip's Sample is written."""
         return self.folder / (STAGED if self.per_shard else SAMPLES) / clip
 
-    def adopt(self, clip: str, mark: str, facts: Mapping[str, Any]) -> None:
-        """Take note of a Sample that stands at its place."""
+    def _adopt(self, clip: str, mark: str, facts: Mapping[str, Any]) -> None:
         self.entries[clip] = Entry(clip, self.key, mark, self.place(clip), dict(facts))
         if self.per_shard:
             self._staged.append(clip)
@@ -187,6 +192,25 @@ class Ledger:
             form = "folders" if self.per_shard else "shards"
             fix = "give the same --per-shard, or another --out"
             raise OutputError(f"the folder holds Samples as {form}", seen=str(self.folder), fix=fix)
+
+
+class Written(NamedTuple):
+    """What became of a clip, a Sample being whole on the disk. facts, seconds, error: as Made has them."""
+
+    reject: Reject | None
+    facts: dict[str, Any]
+    seconds: dict[str, float]
+    error: Exception | None
+
+
+def write(place: Path, made: Made, clip: str, key: str, mark: str) -> Written:
+    """Put a Sample at its place, if it is one. Raises OutputError."""
+    if isinstance(made.result, Reject):
+        return Written(made.result, made.facts, made.seconds, made.error)
+    begun = time.perf_counter()
+    if not (place / HEADER).exists():  # an actor that died may have written it
+        write_sample(place, made.result, clip, key, mark, made.facts)
+    return Written(None, made.facts, {**made.seconds, "write": time.perf_counter() - begun}, made.error)
 
 
 def write_sample(place: Path, sample: Sample, clip: str, key: str, mark: str, facts: Mapping[str, Any]) -> None:
