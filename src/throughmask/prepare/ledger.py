@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import OutputError
 from ..files import PREFIX, key_of, new_file, remove
@@ -22,7 +22,9 @@ from ..types import Sample
 from .config import differences
 from .cutting import Cut
 from .filters import Reject
-from .making import Made
+
+if TYPE_CHECKING:
+    from .making import Made
 
 SAMPLES, SHARDS, STAGED = "samples", "shards", "staged"
 REJECTS, CLIPS, RECORD, LOCK, RUN = "rejects.jsonl", "clips.jsonl", "prepare.json", ".lock", "run.json"
@@ -111,9 +113,12 @@ class Ledger:
 
     def note(self, clip: str, mark: str, written: Written) -> None:
         """Write down what a clip became; a Sample stands at its place. Raises OutputError if it cannot be."""
-        reject, facts, _, _ = written
+        reject = written.reject
         if reject is None:
-            self._adopt(clip, mark, facts)
+            self.entries[clip] = Entry(clip, self.key, mark, self.place(clip), written.facts)
+            if self.per_shard:
+                self._staged.append(clip)
+                self.pack(only_full=True)
             return
         line = {"clip": clip, "step": reject.step, "reason": reject.reason, "value": reject.value}
         _append(self.folder / REJECTS, {**line, "key": self.key, "mark": mark})
@@ -122,12 +127,6 @@ class Ledger:
     def place(self, clip: str) -> Path:
         """Where a clip's Sample is written."""
         return self.folder / (STAGED if self.per_shard else SAMPLES) / clip
-
-    def _adopt(self, clip: str, mark: str, facts: Mapping[str, Any]) -> None:
-        self.entries[clip] = Entry(clip, self.key, mark, self.place(clip), dict(facts))
-        if self.per_shard:
-            self._staged.append(clip)
-            self.pack(only_full=True)
 
     def pack(self, *, only_full: bool = False) -> None:
         """Put the Samples that wait into the next shard: first its index, then the tar, which is what counts.

@@ -94,7 +94,7 @@ def best_assignment(worth: npt.NDArray[np.float64]) -> list[int]:
     return [found[row] if row in found and worth[row, found[row]] > 0 else -1 for row in range(rows)]
 
 
-def overlaps(boxes: npt.NDArray[np.float64], box: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _overlaps(boxes: npt.NDArray[np.float64], box: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Intersection over union of each box (boxes 4) with one (4)."""
     sides = np.minimum(boxes[:, 2:], box[2:]) - np.maximum(boxes[:, :2], box[:2])
     both = sides.clip(0).prod(1)
@@ -115,7 +115,7 @@ def _distinct(candidates: Mapping[str, Sequence[Candidate]]) -> dict[str, dict[i
         own = numbered.setdefault(noun, {})
         for candidate in sorted(group, key=lambda candidate: -candidate.fit):
             box = np.array(candidate.box)
-            shared = overlaps(known[:count], box)
+            shared = _overlaps(known[:count], box)
             number = int(shared.argmax()) if count else -1
             if number < 0 or shared[number] < SAME:
                 number, count = count, count + 1
