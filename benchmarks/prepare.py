@@ -279,7 +279,7 @@ class Networks:
     seconds: for which at least one of them was called.
     """
 
-    def __init__(self, tiny: bool, size: tuple[int, int] | None = None, *, graphs: str = "track") -> None:
+    def __init__(self, tiny: bool, size: tuple[int, int] | None = None, *, graphs: str = "all") -> None:
         import perception as shapes
         import torch
 
@@ -593,7 +593,7 @@ def main() -> None:
     )
     parser.add_argument("--switch", type=float, metavar="MS", help="with h200: for how long a thread keeps its turn")
     parser.add_argument(
-        "--graphs", choices=("none", "track", "all"), default="track", help="with h200: what runs by CUDA graphs"
+        "--graphs", choices=("none", "track", "all"), default="all", help="with h200: what runs by CUDA graphs"
     )
     parser.add_argument("--profile", action="store_true", help="with h200: print what tracking spends its time on")
     parser.add_argument("--out", type=Path, metavar="PATH", help="write PATH.json and PATH.md")

@@ -786,6 +786,8 @@ def test_the_whole_chain_from_folders(tmp_path):
     )
     assert perception.segmenter.model.vision_encoder is perception.tracker.model.vision_encoder
     assert perception.settings["detector"]["box_threshold"] == 0
+    assert perception.segmenter.graphs
+    assert perception.detector.loaded.graphs
     for name, weights in perception.segmenter.model.state_dict().items():
         assert torch.equal(weights, video.state_dict()[name]), name
     parsed = parse_scene(IMAGE, "the red ball rolls to the left", EnglishRules(), perception)

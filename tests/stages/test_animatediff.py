@@ -279,29 +279,43 @@ def test_a_video_vae_and_another_text_encoder_serve_as_well(sample, tmp_path):
 
 
 @torch.no_grad()
-def test_attention_over_time_is_the_same_written_out(tiny, monkeypatch):
+@pytest.mark.parametrize(
+    ("learning", "most", "tile", "places"),
+    [
+        (False, 65_535, 64, None),
+        (False, 2, 64, 16),
+        (True, 65_535, 64, 16),
+        (True, 65_535, 4, 1),
+        (True, 65_535, 20, 4),
+    ],
+)
+def test_attention_over_time_is_the_same_for_several_places_at_once(tiny, monkeypatch, learning, most, tile, places):
     base = tiny["transformer"]
     plain = UNetMotionModel.from_config(base.config).eval()
     plain.load_state_dict(base.state_dict())
     assert not any(isinstance(kind, OverTime) for kind in plain.attn_processors.values())
     stage = backbone("animatediff").build(base, cond_latents=0, num_masked_blocks=0)
     inputs = torch.randn(2, 4, 3, 8, 8), torch.tensor([3, 700]), torch.randn(6, 5, base.config.cross_attention_dim)
-    expected = plain(*inputs).sample
-    written_out = []
-    own = animatediff.AttnProcessor.__call__
+    expected, seen = plain(*inputs).sample, []
+    together, own = animatediff.scaled_dot_product_attention, animatediff.AttnProcessor.__call__
 
-    def watched(self, attn, hidden_states, *args, **kwargs):
-        written_out.append(hidden_states.shape[1])
+    def at_once(q, *args, **kwargs):
+        seen.append(q.shape[2] // 3)
+        return together(q, *args, **kwargs)
+
+    def written_out(self, attn, hidden_states, *args, **kwargs):
+        assert hidden_states.shape[1] == 3, "over the three frames only"
+        seen.append(1)
         return own(self, attn, hidden_states, *args, **kwargs)
 
-    monkeypatch.setattr(animatediff.AttnProcessor, "__call__", watched)
-    for learning, most in ((False, 65_535), (False, 2), (True, 65_535)):
-        monkeypatch.setattr(animatediff, "MOST_SEQUENCES", most)
-        written_out.clear()
-        with torch.set_grad_enabled(learning):
-            made = stage.train(not learning)(*inputs, return_dict=False)[0]  # as a new stage is sampled with
-        torch.testing.assert_close(made, expected, atol=1e-5, rtol=1e-5)
-        assert set(written_out) == ({3} if learning or most == 2 else set()), "over the three frames only"
+    monkeypatch.setattr(animatediff, "scaled_dot_product_attention", at_once)
+    monkeypatch.setattr(animatediff.AttnProcessor, "__call__", written_out)
+    monkeypatch.setattr(animatediff, "MOST_SEQUENCES", most)
+    monkeypatch.setattr(animatediff, "TILE", tile)
+    with torch.set_grad_enabled(learning):
+        made = stage.train(not learning)(*inputs, return_dict=False)[0]  # as a new stage is sampled with
+    torch.testing.assert_close(made, expected, atol=1e-5, rtol=1e-5)
+    assert set(seen) == ({places} if places else set())
 
 
 def test_all_heads_of_a_new_u_net_are_as_wide():

@@ -31,6 +31,7 @@ from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D, UNetMotionOutput
 from diffusers.utils.torch_utils import get_module_execution_device
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
 from transformers import CLIPTextModel
 
 from ..errors import InvalidValueError
@@ -47,6 +48,7 @@ from .wan import BACKBONE as WAN
 from .wan import byte_tokenizer, trained_parts, warn_if_cut
 
 MOST_SEQUENCES = 65_535  # the largest batch of CUDA's fused attention
+TILE = 64  # tokens that its kernels take at once
 PARTS = (ResnetBlock2D, Transformer2DModel, AnimateDiffTransformer3D)
 MOST_FORMS = 64  # of one kind of part, in channels and pixels; a small U-Net's resnets have 13
 LEVELS = 3  # resolutions at which an encoder attends: SD's U-Nets have no more
@@ -125,15 +127,27 @@ class OverTime(AttnProcessor2_0):
     """Attention of the motion modules: every place of every clip is a sequence of its own, of a few frames.
 
     CUDA's fused kernels take less than 65,536 sequences, and start a block of threads for each, which has little to do.
-    Beyond that number, and in training, where backward does five times as much, it is three products instead.
+    Beyond that number, and in training, where backward does five times as much, as many places as fill a kernel's tile
+    are one sequence, with a mask between them.
     """
 
     def __call__(self, attn: Attention, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        if torch.is_grad_enabled() or len(hidden_states) > MOST_SEQUENCES:
+        sequences, frames, _ = hidden_states.shape
+        if not torch.is_grad_enabled() and sequences <= MOST_SEQUENCES:
+            fused: Tensor = super().__call__(attn, hidden_states, *args, **kwargs)
+            return fused
+        most = max(1, TILE // frames)
+        places = next(number for number in range(most, 0, -1) if sequences % number == 0)
+        if places == 1:
             written_out: Tensor = AttnProcessor()(attn, hidden_states, *args, **kwargs)
             return written_out
-        fused: Tensor = super().__call__(attn, hidden_states, *args, **kwargs)
-        return fused
+        shape = sequences // places, places * frames, attn.heads, -1
+        layers = attn.to_q, attn.to_k, attn.to_v
+        q, k, v = (layer(hidden_states).view(shape).transpose(1, 2) for layer in layers)
+        place = torch.arange(places * frames, device=hidden_states.device) // frames
+        joined = scaled_dot_product_attention(q, k, v, attn_mask=place[:, None] == place, scale=attn.scale)
+        out: Tensor = attn.to_out[0](joined.transpose(1, 2).reshape(sequences, frames, -1))
+        return attn.to_out[1](out)
 
 
 def attend_over_time(denoiser: UNetMotionModel) -> None:

@@ -73,7 +73,7 @@ class GroundingDino:
     A box counts if one of its phrase's words is seen in it more surely than box_threshold, and its noun more surely
     than text_threshold, so that "red ball" is no red block. batch: how many phrases the network is given at a time,
     each with the picture; what it answers to one does not depend on the others. graphs: whether its three large parts
-    are replayed on a GPU of NVIDIA's (see graphs.py), all from one stream: not run on one yet.
+    are replayed on a GPU of NVIDIA's (see graphs.py), where it must be asked from one stream only.
 
     Raises InvalidValueError unless both thresholds are from 0 to 1, and batch above 0.
     """
@@ -97,10 +97,10 @@ class GroundingDino:
                 raise InvalidValueError(f"the {what.replace('_', ' ')} is from 0 to 1", seen=getattr(self, what))
         if self._parts is None:
             return
-        if self.graphs:
+        graphs = Graphs.on(self.model, self.graphs)
+        if graphs.record is not None:
             # Every layer of deformable attention would wait for the device, to check what it was given. Its own switch:
             os.environ.setdefault("TRANSFORMERS_DISABLE_TORCH_CHECK", "1")
-        graphs = Graphs.on(self.model, self.graphs)
         for part in (self._parts.backbone, self._parts.encoder, self._parts.decoder):
             part.forward = Recorded(_own(part.forward), graphs) if self.graphs else _own(part.forward)
         self._parts.backbone.forward = _OnePicture(self._parts.backbone.forward)
@@ -113,6 +113,7 @@ class GroundingDino:
         device: str = "cpu",
         box_threshold: float = THRESHOLD,
         text_threshold: float = THRESHOLD,
+        graphs: bool = False,
         say: Say = silent,
     ) -> GroundingDino:
         """A hub id or a folder, in float32: a bfloat16 tells places apart to 1/256 only.
@@ -131,7 +132,7 @@ class GroundingDino:
         model = load_whole(GroundingDinoForObjectDetection, folder, device, dtype=torch.float32)
         # On a CPU a batch takes as long as its phrases one by one, and more memory.
         batch = 1 if device == "cpu" else cls.batch
-        return cls(model, tokenizer, image_processor, box_threshold, text_threshold, name, batch)
+        return cls(model, tokenizer, image_processor, box_threshold, text_threshold, name, batch, graphs)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -251,6 +252,7 @@ class WhenAsked:
     device: str = "cpu"
     box_threshold: float = THRESHOLD
     text_threshold: float = THRESHOLD
+    graphs: bool = False
     say: Say = silent
     _loading: Any = field(default_factory=Lock, init=False, repr=False)
 
@@ -273,8 +275,14 @@ class WhenAsked:
 
     @cached_property
     def _loaded(self) -> GroundingDino:
-        thresholds = {"box_threshold": self.box_threshold, "text_threshold": self.text_threshold}
-        return GroundingDino.load(self.name, device=self.device, say=self.say, **thresholds)
+        return GroundingDino.load(
+            self.name,
+            device=self.device,
+            box_threshold=self.box_threshold,
+            text_threshold=self.text_threshold,
+            graphs=self.graphs,
+            say=self.say,
+        )
 
 
 def _head(phrase: str) -> tuple[int, int]:

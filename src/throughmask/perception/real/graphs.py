@@ -18,7 +18,8 @@ Function = Callable[..., list[Tensor]]  # of a model and of tensors: pure, and w
 Play = Callable[[Sequence[Tensor]], list[Tensor]]
 Record = Callable[[Callable[..., list[Tensor]], Sequence[Tensor]], Play]
 
-SOON = 2  # how often a function runs with new shapes before it is recorded, which takes ten times as long
+SOON = 2  # how often a function runs with new shapes before it is recorded
+RECORDING = 10  # runs that recording takes as long as: what was forgotten runs as often before it is recorded again
 # SAM 2.1's memory grows through 16 shapes for each number of objects, and a chunk has up to 8 lengths: those of three
 # numbers of objects are kept, and a fourth's begin to take the place of what was used least recently.
 LIMIT = 64
@@ -77,7 +78,7 @@ class Graphs:
             return None
         if len(self.plays) > self.limit:
             forgotten, _ = self.plays.popitem(last=False)
-            del self.seen[forgotten]
+            self.seen[forgotten] = -RECORDING
         return self.plays[key]
 
 

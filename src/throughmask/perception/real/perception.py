@@ -55,13 +55,13 @@ class RealPerception:
 
         detector: or one that is ready; by name it is found and loaded when it is first asked, for where boxes, points
         or masks are given it may never be. device: one that is there. dtype: of SAM 2, float32, bfloat16 or float16.
-        graphs: as Sam2Tracker has it.
+        graphs: whether what is computed again and again is replayed on a GPU of NVIDIA's, of all three (see graphs.py).
 
         Raises InvalidValueError for impossible names or thresholds, SampleError for models that cannot be had,
         DeviceError for a device that is too small.
         """
         if isinstance(detector, str):
-            detector = WhenAsked(detector, device, box_threshold, text_threshold, say)
+            detector = WhenAsked(detector, device, box_threshold, text_threshold, graphs, say)
         folder = find_model(segmenter, ["sam2_video"], say=say)
         from transformers import Sam2Model, Sam2VideoModel
         from transformers.utils import logging
@@ -77,7 +77,7 @@ class RealPerception:
         with enough_memory("SAM 2", device):
             # On a CPU a chunk takes as long as its frames one by one, and more memory.
             tracker = Sam2Tracker(video, chunk=1) if device == "cpu" else Sam2Tracker(video, graphs=graphs)
-            return cls(detector, Sam2(picture.to(device)), tracker, segmenter, say=say, device=device)
+            return cls(detector, Sam2(picture.to(device), graphs), tracker, segmenter, say=say, device=device)
 
     def make_ready(self) -> None:
         """Load the detector, if it is not there yet. Raises as `load` does."""

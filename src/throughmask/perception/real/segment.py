@@ -99,7 +99,7 @@ def at_size(logits: Tensor, size: tuple[int, int]) -> Mask:
 @dataclass(frozen=True, eq=False)
 class Sam2:
     """SAM 2 for pictures. model: a Sam2Model, which looks at a picture once and then answers for each object. graphs:
-    whether its look is replayed on a GPU of NVIDIA's (see graphs.py), always from one stream: not run on one yet.
+    whether its look is replayed on a GPU of NVIDIA's (see graphs.py), where it must be called from one stream only.
     """
 
     model: Any
