@@ -8,6 +8,7 @@ zero at birth, so the model starts as its base. A VAE and a text encoder of Wan'
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,7 +35,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import CLIPTextModel
 
-from ..errors import InvalidValueError
+from ..errors import InvalidValueError, ThroughMaskWarning
 from ..nn.attention import CrossMask
 from ..nn.grid import TokenGrid
 from ..nn.guidance import Condition
@@ -388,9 +389,14 @@ class AnimateDiffBackbone(AnimateDiffLayout):
         else:
             pipeline = UNetTextToVideoPipeline.from_pretrained(first, use_safetensors=True, dtype=dtypes)
             found = {key: getattr(pipeline, key) for key in self.components}
-        if found["scheduler"].config.get("prediction_type") != "v_prediction":  # stages learn v, whatever the base did
-            kept = {key: found["scheduler"].config.get(key, value) for key, value in SCHEDULE.items()}
+        config = found["scheduler"].config
+        if config.get("prediction_type") != "v_prediction":  # stages learn v, whatever the base did
+            kept = {key: config.get(key, value) for key, value in SCHEDULE.items()}
             found["scheduler"] = DDIMScheduler(**kept, **ZERO_SNR)
+        elif lacking := [f"{key} {value}" for key, value in ZERO_SNR.items() if config.get(key) != value]:
+            what = "a schedule without zero terminal SNR, of which masks drift to an object's colour"
+            message = f"{first} has {what}; its scheduler_config.json should have {', '.join(lacking)}"
+            warnings.warn(message, ThroughMaskWarning, stacklevel=2)
         return found
 
     def base_pipeline(self, components: dict[str, Any]) -> UNetTextToVideoPipeline:
