@@ -4,7 +4,7 @@
     python benchmarks/zero_snr.py --data toybox:0..1499 --size 256,256 --frames 25 --batch 128 --steps 2000 \\
         --test 1000000..1000063 --out out/zero-snr                              # on a GPU
 
-Without it the noisiest latents of training still hold 7 % of the signal, and with it their mean colour; sampling starts
+Without it the noisiest latents of training still hold 4 % of the signal, and with it their mean colour; sampling starts
 from noise that holds none (Lin et al. 2024; the paper, Sec. 10, calls the schedule critically important). Both stages
 start from the same untrained U-Net and see the same batches; only `rescale_betas_zero_snr` differs.
 

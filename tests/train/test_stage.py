@@ -338,8 +338,9 @@ def test_a_killed_run_resumes_exactly(processes, kills, settings, in_processes, 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_ddp_and_fsdp_learn_alike(settings, in_processes, tmp_path):
-    settings |= {"steps": 20, "save_every": 0, "cache": str(tmp_path / "cache")}
+@pytest.mark.parametrize(("base", "stage"), [("tiny-wan", "video"), ("tiny-animatediff", "base")])
+def test_ddp_and_fsdp_learn_alike(base, stage, settings, in_processes, tmp_path):
+    settings |= {"steps": 20, "save_every": 0, "cache": str(tmp_path / "cache"), "base": base, "stage": stage}
     found = {}
     for how in ("ddp", "fsdp"):
         out = str(tmp_path / how)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import torch
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from ..nn.grid import TokenGrid
     from ..nn.guidance import Condition
@@ -118,6 +118,10 @@ class Backbone(Layout, Protocol):
 
     def compile(self, denoiser: Any) -> None:
         """Have the parts of a denoiser compiled that repeat in it, for training: the same numbers in less time."""
+        ...
+
+    def repeated(self, denoiser: Any) -> Sequence[nn.Module]:
+        """The parts of a base's or a stage's denoiser that repeat in it: FSDP shares each on its own."""
         ...
 
     def num_added(self, denoiser: Any) -> int:

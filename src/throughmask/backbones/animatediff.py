@@ -259,11 +259,6 @@ class MaskedUNetMotionModel(UNetMotionModel):
             tensor.data = tensor.data.to(dtype)
         return model
 
-    @property
-    def blocks(self) -> list[torch.nn.Module]:
-        """The parts that repeat, as training shares them between processes."""
-        return [module for module in self.modules() if isinstance(module, PARTS)]
-
     def forward(
         self,
         sample: Tensor,
@@ -419,6 +414,9 @@ class AnimateDiffBackbone(AnimateDiffLayout):
         dynamo = torch._dynamo.config
         dynamo.recompile_limit = max(dynamo.recompile_limit, MOST_FORMS)
         denoiser.compile_repeated_blocks(fullgraph=True, dynamic=False)
+
+    def repeated(self, denoiser: Any) -> list[torch.nn.Module]:
+        return [module for module in denoiser.modules() if isinstance(module, PARTS)]
 
     def num_added(self, denoiser: Any) -> int:
         layers = sum(value.numel() for name, value in denoiser.named_parameters() if ".masked_" in name)

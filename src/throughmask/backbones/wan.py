@@ -275,6 +275,9 @@ class WanBackbone(WanLayout):
         denoiser.set_attn_processor(QuickRotary())
         denoiser.compile_repeated_blocks(fullgraph=True)
 
+    def repeated(self, denoiser: Any) -> list[torch.nn.Module]:
+        return list(denoiser.blocks)
+
     def num_added(self, denoiser: Any) -> int:
         layers = sum(value.numel() for name, value in denoiser.named_parameters() if ".masked_" in name)
         return layers + int(denoiser.patch_embedding.weight[:, denoiser.config.out_channels :].numel())

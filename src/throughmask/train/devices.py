@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -67,16 +67,24 @@ class Processes:
         return float(value) / self.world
 
 
-def spread(model: nn.Module, denoiser: Any, processes: Processes, *, how: str, dtype: torch.dtype) -> nn.Module:
-    """The model, ready to train on all processes. model: what is called, around `denoiser`, whose `blocks` repeat.
+def spread(
+    model: nn.Module,
+    denoiser: nn.Module,
+    repeated: Sequence[nn.Module],
+    processes: Processes,
+    *,
+    how: str,
+    dtype: torch.dtype,
+) -> nn.Module:
+    """The model, ready to train on all processes. model: what is called, around `denoiser`, of which parts repeat.
 
     how: "ddp" keeps a copy on each, "fsdp" shares parameters, gradients and optimiser state between them (FSDP2).
     """
     if how == "fsdp":
         policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
         mesh = dist.device_mesh.init_device_mesh(processes.device.type, (processes.world,))
-        for block in denoiser.blocks:
-            fully_shard(block, mesh=mesh, mp_policy=policy)
+        for part in repeated:
+            fully_shard(part, mesh=mesh, mp_policy=policy)
         fully_shard(denoiser, mesh=mesh, mp_policy=policy)
         return model
     # Not told its device, DDP leaves inputs where they are: a sort plan's run lengths belong on the CPU.

@@ -36,7 +36,9 @@ class Learner:
         if config.compile:
             backbone.compile(denoiser)
         predict = Predict(backbone, denoiser)
-        self.model = spread(predict, denoiser, processes, how=config.parallel, dtype=self.dtype)
+        self.model = spread(
+            predict, denoiser, backbone.repeated(denoiser), processes, how=config.parallel, dtype=self.dtype
+        )
         trained = [value for value in denoiser.parameters() if value.requires_grad]
         fused = processes.device.type == "cuda"
         self.optimiser = torch.optim.AdamW(
