@@ -138,7 +138,7 @@ def main() -> None:
     parser.add_argument("--warm", type=int, default=8, help="steps before those")
     parser.add_argument("--parallel", choices=("ddp", "fsdp"), default="ddp")
     parser.add_argument("--accumulate", type=int, default=1, help="parts of a batch")
-    parser.add_argument("--compile", choices=("true", "false"), help="by default as the presets do: not U-Nets")
+    parser.add_argument("--compile", choices=("true", "false"), default="true", help="true by default")
     parser.add_argument("--checkpointing", choices=("true", "false"))
     parser.add_argument(
         "--attention", default="native", help="of unmasked layers, as diffusers names it: _native_cudnn"
@@ -174,7 +174,7 @@ def measure(name: str, args: argparse.Namespace, processes: Processes) -> dict[s
         stage=shape.stage,
         batch=per_process * processes.world,
         dtype="bfloat16" if cuda else "float32",
-        compile=shape.backbone is WAN if args.compile is None else args.compile == "true",
+        compile=args.compile == "true",
         checkpointing=shape.checkpointing if args.checkpointing is None else args.checkpointing == "true",
         parallel=args.parallel,
         accumulate=args.accumulate,

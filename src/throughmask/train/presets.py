@@ -99,7 +99,6 @@ def toybox_unet_base() -> StageConfig:
         cache="out/toybox-unet-latents",  # its tokens are smaller
         width=48,
         layers=2,
-        compile=False,
     )
 
 
