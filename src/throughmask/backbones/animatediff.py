@@ -139,7 +139,7 @@ class OverTime(AttnProcessor2_0):
             return fused
         most = max(1, TILE // frames)
         places = next(number for number in range(most, 0, -1) if sequences % number == 0)
-        if places == 1:
+        if places == 1 or any(value is not None for value in (*args, *kwargs.values())):  # theirs is no plain attention
             written_out: Tensor = AttnProcessor()(attn, hidden_states, *args, **kwargs)
             return written_out
         shape = sequences // places, places * frames, attn.heads, -1
