@@ -91,7 +91,7 @@ def write_base(folder: Path, layers: int) -> None:
         return
     model = find_model(DEFAULT_MODEL)
     torch.manual_seed(0)
-    form = {"width": 48, "layers": layers, "heads": 4, "ffn": 1}
+    form = {"width": 48, "layers": layers, "heads": 4, "ffn": 0}
     BACKBONE.base_pipeline(BACKBONE.untrained(model / "vae", model, **form)).save_pretrained(folder)
 
 

@@ -50,6 +50,12 @@ def test_toyboxs_u_net_is_as_large_as_its_dit(tmp_path: Path) -> None:
     assert all(0.8 < unet / dit < 1.25 for unet, dit in zip(sizes["toybox-unet"], sizes["toybox"], strict=True))
     with pytest.raises(InvalidValueError, match="divides by 4 heads"):
         backbone("animatediff").untrained(tmp_path / "vae", tmp_path / "words", width=34, layers=1, heads=4, ffn=0)
+    with pytest.raises(
+        InvalidValueError, match=r"four times as wide as their level \(seen: ffn 768\); leave --ffn out"
+    ):
+        backbone("animatediff").untrained(tmp_path / "vae", tmp_path / "words", width=48, layers=1, heads=4, ffn=768)
+    wide = backbone("wan").untrained(tmp_path / "vae", tmp_path / "words", width=48, layers=1, heads=4, ffn=0)
+    assert wide["transformer"].config.ffn_dim == 192
 
 
 @pytest.mark.slow

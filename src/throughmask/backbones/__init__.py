@@ -93,7 +93,8 @@ class Backbone(Layout, Protocol):
         ...
 
     def untrained(self, vae: Path, words: Path, *, width: int, layers: int, heads: int, ffn: int) -> Components:
-        """A new text-to-video model around a VAE's folder and that of a text encoder with its tokenizer."""
+        """A new text-to-video model around a VAE's folder and that of a text encoder with its tokenizer. ffn: how wide
+        feed-forwards are, 0 for four times the width."""
         ...
 
     def latent_shape(self, vae: Any, num_frames: int, height: int, width: int) -> tuple[int, int, int, int]:

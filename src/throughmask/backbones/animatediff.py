@@ -454,7 +454,10 @@ class AnimateDiffBackbone(AnimateDiffLayout):
             }
 
     def untrained(self, vae: Path, words: Path, *, width: int, layers: int, heads: int, ffn: int) -> dict[str, Any]:
-        """A `small_unet`; feed-forwards are four times as wide as their level, whatever ffn says. Raises as it does."""
+        """A `small_unet`. Raises as it does, and for an ffn but 0."""
+        if ffn:
+            problem = "a U-Net's feed-forwards are four times as wide as their level"
+            raise InvalidValueError(problem, seen=f"ffn {ffn}", fix="leave --ffn out")
         parts = trained_parts(vae, words)
         channels, text_dim = parts["vae"].config.z_dim, parts["text_encoder"].config.d_model
         denoiser = small_unet(width, channels, layers=layers, heads=heads, text_dim=text_dim)

@@ -318,7 +318,7 @@ class WanBackbone(WanLayout):
             in_channels=channels,
             out_channels=channels,
             text_dim=parts["text_encoder"].config.d_model,
-            ffn_dim=ffn,
+            ffn_dim=ffn or 4 * width,
             num_layers=layers,
         )
         return {**parts, "scheduler": FlowMatchEulerDiscreteScheduler(shift=3.0), "transformer": denoiser}

@@ -17,8 +17,9 @@ STAGES = ("base", "motion", "video")
 class StageConfig:
     """stage: "base" (text to video), "motion" (stage 1) or "video" (stage 2). data, held_out: see samples.open_samples.
     base: the text-to-video model to start from: a folder, a hub id, or a name of backbones.BASES; empty for an
-    untrained one of width, layers, heads and ffn around the folders vae ("toybox" is the bundled one) and words. init:
-    a checkpoint of this very stage, whose weights it goes on from. blocks: K, how many are masked; -1 is a quarter.
+    untrained one of width, layers, heads and ffn (0: four times the width, all that a U-Net takes) around the folders
+    vae ("toybox" is the bundled one) and words. init: a checkpoint of this very stage, whose weights it goes on from.
+    blocks: K, how many are masked; -1 is a quarter.
 
     variants, flips, phrasings, films: see latents.CacheConfig. batch: samples of one step, over all processes;
     accumulate: in so many parts. lr: constant after `warmup` steps, falling to 0 over the last share `decay` of the
@@ -42,7 +43,7 @@ class StageConfig:
     width: int = 256
     layers: int = 8
     heads: int = 4
-    ffn: int = 1024
+    ffn: int = 0
     size: tuple[int, ...] = (256, 256)
     frames: int = 25
     fps: str = "12"
@@ -82,9 +83,12 @@ class StageConfig:
         for name, known in (("stage", STAGES), ("dtype", ("float32", "bfloat16")), ("parallel", ("ddp", "fsdp"))):
             if getattr(self, name) not in known:
                 raise InvalidValueError(f"{name} is one of {', '.join(known)}", seen=getattr(self, name))
-        least = {0: ("steps", "minutes", "warmup", "weight_decay", "lora", "workers"), 1: ("width", "layers", "heads")}
+        least = {
+            0: ("steps", "minutes", "warmup", "weight_decay", "lora", "workers", "ffn"),
+            1: ("width", "layers", "heads"),
+        }
         least[0] += ("save_every", "export_every", "sheet_every", "log_every")
-        least[1] += ("ffn", "frames", "variants", "phrasings", "batch", "accumulate", "keep", "sample_steps")
+        least[1] += ("frames", "variants", "phrasings", "batch", "accumulate", "keep", "sample_steps")
         for value, names in least.items():
             for name in names:
                 if getattr(self, name) < value:

@@ -99,6 +99,7 @@ def toybox_unet_base() -> StageConfig:
         cache="out/toybox-unet-latents",  # its tokens are smaller
         width=48,
         layers=2,
+        ffn=0,
     )
 
 
