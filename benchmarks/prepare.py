@@ -150,7 +150,7 @@ def raylets(number: int) -> Iterator[str]:
     import ray
     from ray.cluster_utils import Cluster
 
-    store = {"object_store_memory": 1 * GIB}
+    store = {"object_store_memory": 4 * GIB}  # with 1, five batches of 480×854, Ray holds decoding back
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, **store})
     try:
         for _ in range(number):
