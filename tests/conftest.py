@@ -23,6 +23,15 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "error::throughmask.errors.ThroughMaskWarning")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What is made only when it is asked for."""
+    for mark, why in (("large", "it takes minutes"), ("weights", "it downloads gigabytes")):
+        if mark not in config.getoption("-m"):
+            for item in items:
+                if item.get_closest_marker(mark):
+                    item.add_marker(pytest.mark.skip(f"{why}: ask for it with -m {mark}"))
+
+
 @pytest.fixture(autouse=True)
 def _smallest_numbers() -> Iterator[None]:
     """Training on a CPU lets the process drop the smallest numbers, of which hypothesis then complains."""

@@ -832,10 +832,8 @@ def test_a_download_is_announced_and_offline_is_respected(tmp_path, monkeypatch)
 
 
 @pytest.mark.weights
-def test_true_weights_on_a_real_clip(assets, request):
+def test_true_weights_on_a_real_clip(assets):
     """The same chain with the true models: an instruct model, Grounding DINO and SAM 2, 5 GB in all."""
-    if "weights" not in request.config.getoption("-m"):
-        pytest.skip("it downloads gigabytes: ask for it with -m weights")
     try:
         perception = RealPerception.load(segmenter="facebook/sam2.1-hiera-tiny")
         perception.make_ready()

@@ -400,11 +400,8 @@ def killed_until_done(arguments: list[str], kills: int, rng: random.Random) -> i
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("per_shard", [0, 7])
-@pytest.mark.parametrize("clips", [60, pytest.param(500, marks=pytest.mark.large)])
-def test_killed_at_random_the_outcome_is_that_of_an_undisturbed_run(tmp_path, clips, per_shard, request):
-    if clips == 500 and (per_shard or "large" not in request.config.getoption("-m")):
-        pytest.skip("the large run is made once, as folders, and asked for with -m large")
+@pytest.mark.parametrize(("clips", "per_shard"), [(60, 0), (60, 7), pytest.param(500, 0, marks=pytest.mark.large)])
+def test_killed_at_random_the_outcome_is_that_of_an_undisturbed_run(tmp_path, clips, per_shard):
     faulty = max(len(FAULTS), clips // 20)
     expected = write_source(tmp_path / "source", clips, faulty)
     shared = [str(tmp_path / "source"), "--masks", "given", "--no-shots", "--frames", "18", "--min-motion", "0"]

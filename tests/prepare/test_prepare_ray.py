@@ -92,10 +92,8 @@ def workers_of(pid: int) -> list[int]:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("clips", [60, pytest.param(500, marks=pytest.mark.large)])
-def test_actors_and_runs_that_are_killed_lose_nothing(tmp_path, clips, request):
+def test_actors_and_runs_that_are_killed_lose_nothing(tmp_path, clips):
     pytest.importorskip("ray", reason="ray[data] is not installed")
-    if clips == 500 and "large" not in request.config.getoption("-m"):
-        pytest.skip("the large run is asked for with -m large")
     expected = write_source(tmp_path / "source", clips, max(len(FAULTS), clips // 20))
     shared = ["prepare", str(tmp_path / "source"), "--masks", "given", "--no-shots", "--frames", "18"]
     shared += ["--min-motion", "0", "--json"]

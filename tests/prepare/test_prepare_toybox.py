@@ -10,9 +10,7 @@ from throughmask.storage import load_sample
 
 @pytest.mark.large
 @pytest.mark.timeout(3600)
-def test_videos_without_masks_are_prepared_trained_on_and_animated(tmp_path, request):
-    if "large" not in request.config.getoption("-m"):
-        pytest.skip("minutes; asked for with -m large")
+def test_videos_without_masks_are_prepared_trained_on_and_animated(tmp_path):
     try:
         perception = bundled()
     except SampleError:

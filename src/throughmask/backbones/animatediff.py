@@ -389,8 +389,9 @@ class AnimateDiffBackbone(AnimateDiffLayout):
             kept = {key: config.get(key, value) for key, value in SCHEDULE.items()}
             found["scheduler"] = DDIMScheduler(**kept, **ZERO_SNR)
         elif lacking := [f"{key} {value}" for key, value in ZERO_SNR.items() if config.get(key) != value]:
-            what = "a schedule without zero terminal SNR, of which masks drift to an object's colour"
-            message = f"{first} has {what}; its scheduler_config.json should have {', '.join(lacking)}"
+            why = "without zero terminal SNR, from the last time step on, masks drift to an object's colour"
+            message = f"{first} has another noise schedule than the paper's (Sec. 10): {why}"
+            message += f"; its scheduler_config.json should have {', '.join(lacking)}"
             warnings.warn(message, ThroughMaskWarning, stacklevel=2)
         return found
 
@@ -410,10 +411,10 @@ class AnimateDiffBackbone(AnimateDiffLayout):
     def compile(self, denoiser: Any) -> None:
         """Parts of every width and size apart: one graph for all of them knows no number that a kernel is made for."""
         attend_over_time(denoiser)
-        denoiser._repeated_blocks = MaskedUNetMotionModel._repeated_blocks  # a base names none to be compiled
         dynamo = torch._dynamo.config
         dynamo.recompile_limit = max(dynamo.recompile_limit, MOST_FORMS)
-        denoiser.compile_repeated_blocks(fullgraph=True, dynamic=False)
+        for part in self.repeated(denoiser):
+            part.compile(fullgraph=True, dynamic=False)
 
     def repeated(self, denoiser: Any) -> list[torch.nn.Module]:
         return [module for module in denoiser.modules() if isinstance(module, PARTS)]
