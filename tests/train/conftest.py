@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-import subprocess
+import signal
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from tiny_runs import FRAMES, SIZE
@@ -58,24 +60,56 @@ def settings(four_samples: Path, tmp_path: Path) -> dict[str, Any]:
     }
 
 
-@pytest.fixture
-def in_processes() -> Callable[..., subprocess.Popen[str]]:
-    """Start `throughmask train overfit` with these settings in other processes, by torchrun if there are several."""
+class Command:
+    """A command that runs in processes of its own: with torchrun's workers, each of which begins its own session."""
 
-    def start(settings: dict[str, Any], processes: int = 1) -> subprocess.Popen[str]:
+    def __init__(self, words: list[str], log: Path) -> None:
+        self.log = log
+        with log.open("w") as file:
+            env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"}
+            self.main = psutil.Popen([sys.executable, *words], env=env, stdout=file, stderr=file)
+
+    def finish(self, seconds: float = 400) -> None:
+        """Wait for its good end. One that hangs is ended, and the failure says where each process was."""
+        try:
+            status: object = self.main.wait(seconds)
+        except psutil.TimeoutExpired:
+            status = f"hangs after {seconds} s"
+            self._end(signal.SIGABRT, each=2)  # one after the other, or their stacks are written through each other
+        assert status == 0, f"{status}: {self.log.read_text()}"
+
+    def running(self) -> bool:
+        return self.main.poll() is None
+
+    def kill(self) -> None:
+        """All of its processes at once, as a machine that is switched off does."""
+        self._end(signal.SIGKILL)
+
+    def _end(self, number: int, each: float = 0) -> None:
+        processes = [self.main, *self.main.children(recursive=True)] if self.running() else []
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
+                psutil.wait_procs([process], timeout=each)
+        for process in psutil.wait_procs(processes, timeout=10)[1]:
+            process.kill()
+
+
+@pytest.fixture
+def in_processes(tmp_path: Path) -> Iterator[Callable[..., Command]]:
+    """Start `throughmask train overfit` with these settings in other processes, by torchrun if there are several."""
+    commands: list[Command] = []
+
+    def start(settings: dict[str, Any], processes: int = 1) -> Command:
         words = ["-m", "throughmask", "train", "overfit"]
         for key, value in settings.items():
             text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
             words += [f"--{key.replace('_', '-')}", text]
         if processes > 1:
             words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), *words]
-        return subprocess.Popen(
-            [sys.executable, *words],
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,  # so that a test can kill all of them at once
-        )
+        commands.append(Command(words, tmp_path / f"command-{len(commands)}.log"))
+        return commands[-1]
 
-    return start
+    yield start
+    for command in commands:
+        command.kill()
