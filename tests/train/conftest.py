@@ -96,15 +96,11 @@ class Command:
 
 
 @pytest.fixture
-def in_processes(tmp_path: Path) -> Iterator[Callable[..., Command]]:
-    """Start `throughmask train overfit` with these settings in other processes, by torchrun if there are several."""
+def start(tmp_path: Path) -> Iterator[Callable[..., Command]]:
+    """Start Python with these words in other processes, by torchrun if there are several."""
     commands: list[Command] = []
 
-    def start(settings: dict[str, Any], processes: int = 1) -> Command:
-        words = ["-m", "throughmask", "train", "overfit"]
-        for key, value in settings.items():
-            text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-            words += [f"--{key.replace('_', '-')}", text]
+    def start(words: list[str], processes: int = 1) -> Command:
         if processes > 1:
             words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), *words]
         commands.append(Command(words, tmp_path / f"command-{len(commands)}.log"))
@@ -113,3 +109,17 @@ def in_processes(tmp_path: Path) -> Iterator[Callable[..., Command]]:
     yield start
     for command in commands:
         command.kill()
+
+
+@pytest.fixture
+def in_processes(start: Callable[..., Command]) -> Callable[..., Command]:
+    """Start `throughmask train overfit` with these settings in other processes."""
+
+    def train(settings: dict[str, Any], processes: int = 1) -> Command:
+        words = ["-m", "throughmask", "train", "overfit"]
+        for key, value in settings.items():
+            text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            words += [f"--{key.replace('_', '-')}", text]
+        return start(words, processes)
+
+    return train

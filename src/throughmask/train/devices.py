@@ -13,6 +13,11 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
+# Groups that were left, kept alive. A model under DDP is freed after its group was left, and where nothing else holds
+# the group, it frees that as well: then it waits for gloo's threads without letting go of the interpreter, which one of
+# them may need to be rid of its last piece of work, and the process hangs.
+_LEFT: list[object] = []
+
 
 @dataclass(frozen=True)
 class Processes:
@@ -44,6 +49,7 @@ class Processes:
         """At the end of all work, together."""
         self.wait()
         if self.began:
+            _LEFT.append(dist.group.WORLD)
             dist.destroy_process_group()
 
     def wait(self) -> None:
