@@ -67,7 +67,7 @@ def test_export_holds_what_there_is_whole_or_not_at_all(tool, tmp_path):
 
 def test_without_films_stage_1_alone_goes_on(tool, tmp_path, monkeypatch):
     run = tool.Run(tmp_path, replace(tool.TINY, films=[], stages=["motion"], words=None, benches=[]), gpus=0)
-    setting = {"init": "bundle", "words": "", "backbone": "wan", "tiny": True}
+    setting = {"init": "bundle", "words": "", "backbone": "wan", "every": tool.TINY.every}
     (tmp_path / "setting.json").write_text(json.dumps(setting))
     (tmp_path / "labels.json").write_text('"toybox:10000..10031"')
     done = []
@@ -81,6 +81,23 @@ def test_without_films_stage_1_alone_goes_on(tool, tmp_path, monkeypatch):
         ("train", "motion", "motion", "bundle/motion"),
         ("judge_all",),
     ]
+
+
+def test_films_of_another_run_are_taken_if_they_are_alike(tool, tmp_path):
+    other, run = tmp_path / "other", tool.Run(tmp_path / "own", tool.TINY, gpus=0)
+    (other / "films").mkdir(parents=True)
+    (other / "films/24000").write_text("a scene")
+    (other / "films.json").write_text('"toybox:24000..24000"')
+    setting = {"every": {"size": "64,64"}, "films_of": str(other)}
+    (run.out / "setting.json").write_text(json.dumps(setting))
+    (other / "setting.json").write_text(json.dumps({"every": {"size": "128,128"}}))
+    with pytest.raises(SystemExit, match=r"drew its films with .*128,128"):
+        run.draw("films")
+    assert not run.has("films")
+    (other / "setting.json").write_text(json.dumps({"every": {"size": "64,64"}}))
+    run.draw("films")
+    assert run.data("films") == "toybox:24000..24000"
+    assert (run.out / "films/24000").read_text() == "a scene"
 
 
 def test_a_step_that_fails_or_hangs_is_told_and_ends_no_other(tool, tmp_path):
@@ -103,7 +120,7 @@ def test_a_step_that_fails_or_hangs_is_told_and_ends_no_other(tool, tmp_path):
     ],
 )
 def test_what_is_drawn_and_encoded_is_as_a_stage_reads_it(tool, tmp_path, backbone, init, kind, stage):
-    setting = {"init": init, "words": "there", "backbone": backbone, "tiny": False}
+    setting = {"init": init, "words": "there", "backbone": backbone, "every": {}}
     (tmp_path / "setting.json").write_text(json.dumps(setting))
     config = tool.config_of(tmp_path, kind, "toybox:1..2")
     assert (config.stage, config.backbone, config.data) == (stage, backbone, "toybox:1..2")

@@ -1,7 +1,7 @@
 """Makes the bundled model, on however many GPUs one machine has: draws, encodes, trains, chooses a guidance, evaluates.
 
     python tools/make_toybox.py --out out/toybox --init src/throughmask/models/toybox     # goes on from its stages
-    python tools/make_toybox.py --out out/unet --backbone animatediff --plan PLAN         # a pair of U-Nets beside it
+    python tools/make_toybox.py --out out/unet --backbone animatediff --films-of out/dit  # U-Nets, from another's films
     python tools/make_toybox.py --out out/toybox --tiny                                   # all steps in small, on a CPU
 
 The presets of throughmask.train.presets train; what this adds is the order and the clock. Films are drawn by all cores
@@ -45,7 +45,7 @@ COMMAND = [sys.executable, "-m", "throughmask"]
 KINDS = {"films": "video", "labels": "motion"}  # what is drawn, and which stage goes on from there
 PRESETS = {"wan": "toybox-", "animatediff": "toybox-unet-"}  # with "base", "motion", "video" behind
 WHOLE = 32  # scenes of a shard of 64 items, mirrored ones counted
-BUNDLE = {"--steps": 10, "--video-guidance": "1.5,1.5", "--size": "256x256", "--least-psnr": 28}
+BUNDLE = {"--steps": 10, "--video-guidance": "1.5,1.5", "--least-psnr": 28}
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,8 @@ class Plan:
     "leaky" (stage 1 again, for as many steps, without zero terminal SNR) and "ti2v" (beside stage 2, from words alone);
     of init's bundle the others stay.
 
-    *_until: when learning ends. motion, video, words, base: more options of their presets; null for words that stay.
+    every: options of all stages, which drawing and encoding must know too: size, frames, dtype. *_until: when learning
+    ends. motion, video, words, base: more options of their presets; null for words that stay.
     benches: name, command, seconds at most. guidances: tried on `sweep` validation scenes of several toys and half as
     many of one. splits: evaluated, with seeds of noise."""
 
@@ -73,6 +74,7 @@ class Plan:
     words: list[str] | None = field(default_factory=lambda: ["--workers", "6"])
     base_until: int = 500
     stages: list[str] = field(default_factory=lambda: ["motion", "video"])
+    every: dict[str, str] = field(default_factory=dict)
     base: list[str] = field(default_factory=list)
     benches: list[list[Any]] = field(default_factory=list)
     benches_until: int = 1310
@@ -95,6 +97,12 @@ TINY = Plan(
     video_until=0,
     words_until=0,
     base_until=0,
+    every={
+        "size": "64,64",
+        "dtype": "float32",
+        "compile": "false",
+        "held_out": "toybox:1000000..1000000",
+    },
     base=["--batch", "2", "--steps", "3"],
     motion=["--batch", "2", "--steps", "3", "--export-every", "2"],
     video=["--batch", "2", "--steps", "3", "--export-every", "2"],
@@ -108,7 +116,6 @@ TINY = Plan(
     vocabulary="",
     end=100_000,
 )
-SMALL = {"size": "64,64", "dtype": "float32", "compile": "false", "held_out": "toybox:1000000..1000000"}
 
 
 # Drawing, before anything is encoded.
@@ -163,7 +170,7 @@ def setting_of(out: Path) -> dict[str, Any]:
 def own_options(out: Path, kind: str, stage: str, data: str) -> dict[str, str]:
     """Beside the plan's: what drawing, encoding and training must agree on."""
     setting = setting_of(out)
-    options = {"data": data, "cache": str(out / f"cache-{kind}"), **(SMALL if setting["tiny"] else {})}
+    options = {"data": data, "cache": str(out / f"cache-{kind}"), **setting["every"]}
     if stage == "base":
         return options | {"words": setting["words"]}
     if (kind, stage) == ("films", "motion"):
@@ -414,10 +421,24 @@ class Run:
             self.own("clips", "clips", max(1, self.plan.workers // 2), self.json(self.plan.words))
 
     def draw(self, kind: str) -> None:
-        if not self.has(f"{kind}.json"):
-            self.own(
-                f"draw-{kind}", "draw", kind, self.json(getattr(self.plan, kind)), self.seconds(kind), self.plan.workers
-            )
+        if self.has(f"{kind}.json"):
+            return
+        if kind == "films" and setting_of(self.out)["films_of"]:
+            self.take_films(Path(setting_of(self.out)["films_of"]))
+            return
+        scenes = self.json(getattr(self.plan, kind))
+        self.own(f"draw-{kind}", "draw", kind, scenes, self.seconds(kind), self.plan.workers)
+
+    def take_films(self, other: Path) -> None:
+        """Those of another run, which may be drawing them still."""
+        while not (other / "films.json").is_file():
+            time.sleep(1)
+        ours, theirs = setting_of(self.out)["every"], setting_of(other)["every"]
+        if ours != theirs:
+            raise SystemExit(f"{other} drew its films with {theirs} for every stage, this plan says {ours}")
+        (self.out / "films").symlink_to(other / "films")
+        shutil.copy(other / "films.json", self.out)
+        self.say("films of", other, (self.out / "films.json").read_text())
 
     def encode(self, kind: str) -> None:
         world = self.plan.encoders * max(1, self.gpus)
@@ -525,7 +546,8 @@ class Run:
 
     def bundle(self, motion: Path, video: Path, guidance: str) -> None:
         shutil.rmtree(self.out / "bundle", ignore_errors=True)
-        habits = [word for pair in BUNDLE.items() for word in pair] + ["--apart", "--guidance", guidance]
+        habits = [word for pair in BUNDLE.items() for word in pair] + ["--size", self.size, "--apart"]
+        habits += ["--guidance", guidance]
         habits += ["--vocabulary", self.plan.vocabulary] if self.plan.vocabulary else []
         stages = ("--motion", motion, "--video", video, "--words", self.segmenter)
         self.call("bundle", [*COMMAND, "bundle", *stages, *habits, "--out", self.out / "bundle"])
@@ -573,7 +595,8 @@ class Run:
 
     def judge(self, name: str, split: str, seeds: str, model: Sequence[object]) -> None:
         parts = self.plan.judges * max(1, self.gpus)
-        command = [*COMMAND, "evaluate", split, *model, "--out", self.out / name, "--seeds", seeds, "--workers", 1]
+        command = [*COMMAND, "evaluate", split, *model, "--out", self.out / name, "--seeds", seeds]
+        command += ["--size", self.size, "--workers", 1]
         gl = (lambda k: ["--gl-device", k % self.gpus]) if self.gpus else (lambda k: [])
         limit = self.plan.end - self.now
         self.together(
@@ -592,6 +615,10 @@ class Run:
     def words(self) -> str:
         """Whose text encoder, and where none is learnt whose segmenter, is used."""
         return str(setting_of(self.out)["words"])
+
+    @property
+    def size(self) -> str:
+        return str(setting_of(self.out)["every"].get("size", "256,256")).replace(",", "x")
 
     @property
     def segmenter(self) -> Path:
@@ -637,12 +664,15 @@ def main() -> None:
         "--words", default="", help="whose text encoder is used: by default --init's or the bundled one"
     )
     parser.add_argument("--backbone", choices=PRESETS, default="wan")
+    parser.add_argument("--films-of", type=Path, help="another run, whose films are taken instead of drawing some")
     parser.add_argument("--plan", type=Path, help="fields of the plan, as JSON")
     parser.add_argument("--print-plan", action="store_true")
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--step", nargs="+", help=argparse.SUPPRESS)
     args = parser.parse_args()
     out = args.out.resolve()
+    if args.films_of and not args.films_of.is_dir():
+        parser.error(f"--films-of {args.films_of} is no run: start that one first")
     if args.step:
         step(out, args.step)
         return
@@ -656,7 +686,8 @@ def main() -> None:
         return
     run = Run(out, plan, torch.cuda.device_count())
     words = args.words or args.init or str(find_model(DEFAULT_MODEL))
-    setting = {"init": args.init, "words": words, "backbone": args.backbone, "tiny": args.tiny}
+    films_of = str(args.films_of.resolve()) if args.films_of else ""
+    setting = {"init": args.init, "words": words, "backbone": args.backbone, "every": plan.every, "films_of": films_of}
     (out / "setting.json").write_text(json.dumps(setting))
     run.say("begins with", json.dumps(asdict(plan)))
     run.all()
