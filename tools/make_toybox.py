@@ -430,13 +430,16 @@ class Run:
         self.own(f"draw-{kind}", "draw", kind, scenes, self.seconds(kind), self.plan.workers)
 
     def take_films(self, other: Path) -> None:
-        """Those of another run, which may be drawing them still."""
+        """Those of another run, which may have begun at the same time."""
+        if not (other / "films.json").is_file():
+            self.say("waits for the films of", other)
         while not (other / "films.json").is_file():
             time.sleep(1)
         ours, theirs = setting_of(self.out)["every"], setting_of(other)["every"]
         if ours != theirs:
             raise SystemExit(f"{other} drew its films with {theirs} for every stage, this plan says {ours}")
-        (self.out / "films").symlink_to(other / "films")
+        if not self.has("films"):
+            (self.out / "films").symlink_to(other / "films")
         shutil.copy(other / "films.json", self.out)
         self.say("films of", other, (self.out / "films.json").read_text())
 
@@ -671,8 +674,6 @@ def main() -> None:
     parser.add_argument("--step", nargs="+", help=argparse.SUPPRESS)
     args = parser.parse_args()
     out = args.out.resolve()
-    if args.films_of and not args.films_of.is_dir():
-        parser.error(f"--films-of {args.films_of} is no run: start that one first")
     if args.step:
         step(out, args.step)
         return

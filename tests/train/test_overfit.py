@@ -53,6 +53,7 @@ def learnt(config, folder):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_stage_1_learns_four_clips_by_heart(config, samples, tmp_path):
     left = learnt(replace(config, stage="motion"), tmp_path / "run")
     pipeline = ImageToMotionPipeline.from_pretrained(tmp_path / "run" / "model")
@@ -70,6 +71,7 @@ def test_stage_1_learns_four_clips_by_heart(config, samples, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_stage_2_learns_four_clips_by_heart(config, samples, tmp_path):
     left = learnt(replace(config, stage="video"), tmp_path / "run")
     pipeline = MotionToVideoPipeline.from_pretrained(tmp_path / "run" / "model")
