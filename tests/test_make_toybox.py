@@ -32,6 +32,7 @@ def test_every_start_of_the_seeds_is_mixed_by_their_shares(tool):
     assert [seed for seed in seeds if seed < 1000] == list(range(60)), "so what is there is the start of each run"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("films", [True, False])
 def test_a_scene_in_a_file_is_the_scene(tool, films, tmp_path, opengl):
     source = open_samples("toybox:3..4", size=(64, 64), frames=13, fps=12, phrasings=2, films=films)

@@ -27,6 +27,7 @@ def test_a_new_stage_predicts_what_its_base_predicts(base, pipelines, conditions
     torch.testing.assert_close(predict(pipelines[name], condition), expected, atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_a_stage_takes_over_its_bases_weights_so_that_none_is_in_memory_twice(base_name):
     backbone, components = load_base(base_name)
     base = components["transformer"].to(torch.bfloat16)

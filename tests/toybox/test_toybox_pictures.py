@@ -51,6 +51,7 @@ def test_without_its_film_all_else_is_the_same(rendered):
     assert np.array_equal(truth.flow, rendered[1].flow)
 
 
+@pytest.mark.slow
 def test_a_scene_looks_the_same_whatever_was_drawn_before():
     stories = [some_frames(make_story(seed, size=(64, 64)), [0]) for seed in range(40, 48)]
     alone = []

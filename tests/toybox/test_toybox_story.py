@@ -78,6 +78,7 @@ def test_a_wanted_motion_happens(verb):
     assert any(claim.verb == told or getattr(claim, told, ()) for story in stories for claim in story.claims)
 
 
+@pytest.mark.slow
 def test_how_many_toys_there_are_says_nothing_of_what_they_do():
     """In training. Held-out splits are what they were when the two went together: results are told of them."""
     alone, weights = Counter(), {verb: weight for verb, weight in VERBS.items() if verb not in ("bump", "pass")}

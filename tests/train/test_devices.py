@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -9,6 +10,7 @@ from torch import nn
 from throughmask.train.devices import Processes, spread
 
 
+@pytest.mark.slow
 def test_a_model_freed_after_its_group_was_left_does_not_hang(start):
     start([__file__], processes=2).finish(seconds=150)  # without the mend, before the 30th time
 
