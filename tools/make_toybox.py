@@ -38,6 +38,7 @@ from typing import Any
 
 import numpy as np
 
+from throughmask.files import new_file
 from throughmask.train.samples import Texts, ToyboxSamples, runs
 from throughmask.types import MaskTrajectory, Sample, Scene, SceneObject, Video
 
@@ -229,7 +230,8 @@ def draw(out: Path, kind: str, ranges: Sequence[Sequence[int]], seconds: int, wo
     kept[0][1] -= sum(number for _, number in kept) % WHOLE
     total = sum(number for _, number in kept)
     data = "toybox:" + ",".join(f"{first}..{first + number - 1}" for first, number in kept if number > 0)
-    (out / f"{kind}.json").write_text(json.dumps(data))
+    with new_file(out / f"{kind}.json", force=True) as path:  # whole, for another run that waits for it
+        path.write_text(json.dumps(data))
     print(f"{total} of {len(done)} {kind}, {len(done) / (time.time() - begun):.1f}/s: {data}")
 
 
