@@ -16,13 +16,13 @@ demo: core  ## make a picture with masks that move, and a video of both, in out/
 	$(BIN)/throughmask demo --out out/demo --force
 
 test: lint  ## all checks: format, lint, types, tests, coverage of the lower floors
-	$(BIN)/pytest -n $(JOBS) --cov --cov-report=
+	$(BIN)/pytest -n $(JOBS) --dist worksteal --cov --cov-report=
 	$(BIN)/coverage report
 	@echo "Floors 0 to 2 alone, which must reach 95 %:"
 	$(BIN)/coverage report --include='$(LOWER)' --fail-under=95 --format=total
 
 fast: lint  ## the same without slow tests and coverage, under two minutes
-	$(BIN)/pytest -n $(JOBS) -m "not slow and not gpu and not weights"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist worksteal -m "not slow and not gpu and not weights"
 
 lint: dev  ## format, lint and types
 	$(BIN)/ruff format --check .

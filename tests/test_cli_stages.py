@@ -163,6 +163,7 @@ from throughmask.stages.bases import find_base
 print(find_base(sys.argv[1], say=print).folder)"""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("environment", "says"),
     [({"HF_HUB_OFFLINE": "1"}, "unset HF_HUB_OFFLINE"), ({"HF_ENDPOINT": "http://127.0.0.1:9"}, "refused")],

@@ -41,6 +41,7 @@ def test_lossless_video_keeps_every_id_of_every_palette(tmp_path, palette):
     assert "0.00%" in imported.notes[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clip", CLIPS)
 def test_areas_in_the_papers_own_clips(assets, clip):
     expected = json.loads((assets / "oracles" / "ttm_page_masks.json").read_text())["videos"][f"ttm_page/{clip}.mp4"]
@@ -56,6 +57,7 @@ def test_areas_in_the_papers_own_clips(assets, clip):
     assert 0 < far < 1.3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clip", ["comb_cp_unet/fox", "vs_flow/ours/jeep_cond"])
 def test_the_papers_palette_is_recognised(assets, clip):
     crop = (512, 1024) if clip.startswith("comb") else None

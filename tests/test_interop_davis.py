@@ -33,6 +33,7 @@ def test_reading_inverts_writing(tmp_path_factory, array):
     assert read_davis(folder).trajectory == MaskTrajectory(array, 24)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("masks", ["davis17_multi/dogs_jump/gt_instances", "davis16/horsejump-high/derived_instances"])
 def test_real_folder_round_trip(assets, tmp_path, masks):
     source = assets / "videos" / masks

@@ -65,6 +65,7 @@ def test_every_real_masklet_has_the_area_and_box_that_pycocotools_finds(assets, 
     assert [[list(rle.box(item)) for item in row] for row in rows] == oracle["xywh"]
 
 
+@pytest.mark.slow
 def test_every_real_masklet_decodes_and_encodes_as_in_pycocotools(sav):
     coco = pytest.importorskip("pycocotools.mask")
     for item in (item for row in sav["masklet"] for item in row):

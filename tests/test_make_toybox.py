@@ -101,6 +101,7 @@ def test_films_of_another_run_are_taken_if_they_are_alike(tool, tmp_path):
     assert (run.out / "films/24000").read_text() == "a scene"
 
 
+@pytest.mark.slow
 def test_a_step_that_fails_or_hangs_is_told_and_ends_no_other(tool, tmp_path):
     run = tool.Run(tmp_path, tool.TINY, gpus=0)
     assert not run.call("bad", [sys.executable, "-c", "raise SystemExit('no room')"])

@@ -132,6 +132,7 @@ def moving(num_objects, num_frames=5, size=(48, 64)):
 
 
 # The paper's third colour is only 27 levels from its first, closer than `detect` can part: that palette must be named.
+@pytest.mark.slow
 @pytest.mark.parametrize(("palette", "num_objects"), [(OURS, 1), (OURS, 2), (OURS, 4), (PAPER, 2)])
 @few
 @given(seed=st.integers(0, 2**32 - 1))

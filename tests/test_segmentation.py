@@ -80,6 +80,7 @@ def test_mistakes_are_named():
         score_objects(trajectory, trajectory, ids=(256,))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SEQUENCES)
 def test_real_tracker_output_scores_as_the_challenge_says(assets, name):
     folder = assets / "videos" / "davis16" / name

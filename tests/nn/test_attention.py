@@ -73,7 +73,10 @@ def _tolerance(dtype):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("presorted", [False, True])
 @pytest.mark.parametrize("pattern", PATTERNS)
-@pytest.mark.parametrize("backend", SELF_BACKENDS)
+@pytest.mark.parametrize(
+    "backend",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name == "flex")) for name in SELF_BACKENDS],  # compiles
+)
 def test_self_attention_equals_its_definition(backend, pattern, presorted, device):
     dtype = torch.float64 if device == "cpu" else torch.bfloat16
     label = _labels(pattern).to(device)
@@ -179,6 +182,7 @@ def test_the_plan_sorts_within_each_sample_and_counts_what_takes_no_part():
         SortPlan.of(torch.tensor([[256]]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("op", ["sort_plan", "run_attention", "run_attention_backward"])
 def test_ops_are_registered_as_torch_expects(op):
     label = _labels("some take no part")

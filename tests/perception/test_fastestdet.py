@@ -62,6 +62,7 @@ def first_frame(assets, clip):
     return media.read_video(assets / "videos" / "davis16" / clip / "video.mp4").frames[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("clip", "phrase", "label"),
     [

@@ -151,6 +151,7 @@ def test_a_step_is_pure_and_a_recorded_one_takes_all_that_changes_as_inputs(trai
         assert [int(inputs[-1]) for inputs in asked] == list(range(19))
 
 
+@pytest.mark.slow
 def test_the_image_encoder_is_pure(trained):
     Graphs(trained, Traced)
     with torch.inference_mode():
@@ -277,6 +278,7 @@ def test_what_cannot_be_recorded_goes_on_as_it_is():
         assert len(plays.recorded) == 1
 
 
+@pytest.mark.slow
 def test_a_recorded_detector_answers_as_without(monkeypatch):
     monkeypatch.setenv("TRANSFORMERS_DISABLE_TORCH_CHECK", "1")  # as on a GPU: its checks wait for values
     detecting, *words = tiny_detector()

@@ -549,6 +549,7 @@ def trained(request):
     return trained_video_model(request.param)
 
 
+@pytest.mark.slow
 def test_all_objects_at_once_get_what_transformers_own_step_gives_each(trained):
     """Logits: masks would hide what is small. Some objects are there, others are not, by their score."""
     scores = torch.cat([output.object_score_logits for output in own_outputs(trained, FRAMES, SEEDS)])
@@ -562,6 +563,7 @@ def test_all_objects_at_once_get_what_transformers_own_step_gives_each(trained):
     torch.testing.assert_close(ours, theirs, atol=3e-6, rtol=0)
 
 
+@pytest.mark.slow
 def test_frames_by_the_chunk_give_what_they_give_one_by_one(trained, held):
     """Shown at the start, amid a chunk and at the end, followed both ways."""
     late = {3: Seed(4, Prompt(mask=DISC)), 7: Seed(4, Prompt(box=(5, 5, 60, 50))), 9: Seed(11, SEEDS[1].prompt)}

@@ -109,6 +109,7 @@ def test_a_photograph_is_animated_though_the_server_misbehaves(call, fake, stage
     assert len(fake.heard) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("reply", "problem"),
     [
@@ -208,6 +209,7 @@ def full(*arguments, **options):
     raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("who", [GroundingDinoForObjectDetection, Sam2VideoModel])
 def test_a_full_device_loses_nothing(call, tmp_path, monkeypatch, who):
     sample = make_sample(0, size=(32, 48), frames=3)

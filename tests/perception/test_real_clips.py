@@ -85,6 +85,7 @@ def test_true_masks_go_through_unchanged(made, assets, clip):
     assert np.array_equal(sample.scene.labels, truth[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clip", EVERY)
 def test_a_real_trackers_masks_score_as_the_oracle_says(made, assets, clip):
     """J and F of what comes out at the end, against davis2017-evaluation's numbers of what went in."""

@@ -132,6 +132,7 @@ CODECS = {  # name: suffix, codec, options, whether decoding can begin at later 
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", CODECS)
 def test_where_decoding_begins_does_not_change_a_frame(tmp_path, kind):
     suffix, codec, options, later = CODECS[kind]

@@ -135,6 +135,7 @@ def test_a_strange_folder_is_left_alone(tmp_path):
         prepare(open_source(tmp_path / "source"), tmp_path / "out", GIVEN, given_tools)
 
 
+@pytest.mark.slow
 def test_shards_hold_the_same_samples_and_train_reads_them(tmp_path):
     for seed in range(7):
         write_clip(tmp_path / "source", f"clip{seed}", seed)
@@ -245,6 +246,7 @@ def test_while_a_clip_is_tracked_the_next_one_is_looked_at_and_no_other(tmp_path
         assert seer.log.index(("look", k + 2)) > seer.log.index(("done", k))
 
 
+@pytest.mark.slow
 def test_two_clips_are_tracked_at_a_time_where_the_tools_say_so(tmp_path):
     meeting, most = Barrier(2), [0, 0]
 
@@ -294,6 +296,7 @@ def test_while_a_clip_is_looked_at_the_next_one_is_decoded_where_two_are_tracked
     assert not differences(tmp_path / "out", tmp_path / "calm")
 
 
+@pytest.mark.slow
 def test_two_that_are_tracked_do_not_wait_for_two_that_are_written(tmp_path, monkeypatch):
     fourth, second, original, written, noted = Event(), Event(), ledger.write_sample, [], []
 
@@ -328,6 +331,7 @@ def test_two_that_are_tracked_do_not_wait_for_two_that_are_written(tmp_path, mon
     assert not differences(tmp_path / "out", tmp_path / "calm")
 
 
+@pytest.mark.slow
 def test_what_ends_a_run_of_two_at_a_time_loses_nothing(tmp_path):
     class Down(ColourPerception):
         calls = 0
@@ -350,6 +354,7 @@ def test_what_ends_a_run_of_two_at_a_time_loses_nothing(tmp_path):
     assert not differences(tmp_path / "out", tmp_path / "calm")
 
 
+@pytest.mark.slow
 def test_a_server_that_goes_down_loses_nothing(tmp_path):
     class Failing(EnglishRules):
         left = 3
@@ -421,6 +426,7 @@ def test_killed_at_random_the_outcome_is_that_of_an_undisturbed_run(tmp_path, cl
     assert len(names) == len(set(names)) == clips - faulty
 
 
+@pytest.mark.slow
 def test_what_a_killed_run_still_writes_does_not_appear_half_deleted(source, tmp_path):
     """An actor of a run whose leader was killed lives for a moment, while the next run tidies up."""
     folder, _ = source

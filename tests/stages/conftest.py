@@ -27,7 +27,11 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.fixture(scope="session", params=[name for name in BASES if name.startswith("tiny-")])
+TINY, *OTHERS = [name for name in BASES if name.startswith("tiny-")]
+
+
+# In the fast lane one architecture stands for all; what only another has, has tests of its own there.
+@pytest.fixture(scope="session", params=[TINY, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
 def base_name(request: pytest.FixtureRequest) -> str:
     return request.param
 

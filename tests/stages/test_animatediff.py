@@ -59,6 +59,7 @@ SCHEDULERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 @pytest.mark.parametrize("stage", ["motion", "video"])
 def test_without_image_guidance_our_sampling_is_animatediffs(tiny, sample, scheduler, stage):
@@ -282,6 +283,7 @@ def test_a_video_vae_and_another_text_encoder_serve_as_well(sample, tmp_path):
     assert stage.render(scene, motion, steps=2).frames.shape == (FRAMES, 32, 64, 3)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize(
     ("learning", "most", "tile", "places"),

@@ -36,6 +36,7 @@ def test_saved_then_loaded_gives_the_same_to_the_bit(pipelines, sample, tmp_path
     assert (again.fps, again.size, len(again)) == (fps, sample.scene.size, FRAMES)
 
 
+@pytest.mark.slow
 @both
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_half_precision_loads_runs_and_stays_finite(folders, sample, name, dtype):
@@ -133,6 +134,7 @@ def test_a_still_picture_repeats_as_latents_or_as_pixels(pipelines, sample):
         assert (last_latents(pixels, sample) - expected).abs().max() > 1e-3
 
 
+@pytest.mark.slow
 @both
 def test_offloading_models_changes_nothing(pipelines, sample, name):
     pipeline = copy_of(pipelines[name])

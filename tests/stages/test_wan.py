@@ -29,6 +29,7 @@ SCHEDULERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 @pytest.mark.parametrize("stage", ["motion", "video"])
 def test_without_image_guidance_our_sampling_is_wans(tiny, sample, scheduler, stage):

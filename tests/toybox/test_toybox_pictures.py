@@ -153,6 +153,7 @@ def test_other_sizes_and_rates():
     assert sample.video.fps == 24
 
 
+@pytest.mark.slow
 def test_again_is_the_same_picture_with_another_motion():
     first, second = (make_sample(SEED, again=k, **SMALL) for k in (0, 1))
     assert first.scene == second.scene
@@ -232,6 +233,7 @@ class TestCommand:
         assert main(words) == 2
         assert main([*words, "--force"]) == 0
 
+    @pytest.mark.slow
     def test_the_stripped_motion_prompt(self, tmp_path):
         words = ["toybox", "--seeds", "12", "--out", str(tmp_path), "--size", "32x32", "--frames", "13"]
         assert main([*words, "--stripped", "--no-flow", "--toys", "3"]) == 0
@@ -240,6 +242,7 @@ class TestCommand:
         assert storage.load_sample(tmp_path / "seed-12").scene.motion_prompt == story.text.stripped
 
 
+@pytest.mark.slow
 def test_a_wrong_opengl_is_one_line(tmp_path):
     code = "import sys; from throughmask.cli import main; sys.exit(main(sys.argv[1:]))"
     words = ["toybox", "--seeds", "3", "--out", str(tmp_path / "x"), "--gl-device", "99"]

@@ -35,6 +35,7 @@ def multi():
     return [truth_of(make_story(seed)) for seed in split_seeds("toybox-multi")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1_100_003])
 def test_another_process_makes_the_same_states_and_words(seed):
     story = make_story(seed)
@@ -105,6 +106,7 @@ def test_a_toy_that_is_touched_has_a_name():
     assert story.attempt > 1
 
 
+@pytest.mark.slow
 def test_a_phrasing_that_names_too_few_is_phrased_anew(monkeypatch):
     """And it is still the same scene."""
     plain, other, tell, refused = make_story(3), make_story(3, phrasing=2), source.tell, []
@@ -238,6 +240,7 @@ def test_physics_needs_no_opengl():
     assert done.stdout.strip() == make_story(0).text.caption
 
 
+@pytest.mark.slow
 def test_training_has_toys_alike_told_apart_by_place():
     placed = 0
     for seed in (*TRAINING_TWINS[:4], TRAINING_TWINS[-1]):

@@ -77,6 +77,7 @@ MODELS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_torch_counts_the_same(name: str) -> None:
     make, channels, local = MODELS[name]

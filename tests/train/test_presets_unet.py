@@ -33,6 +33,7 @@ def test_the_papers_numbers() -> None:
     assert objective.zero_terminal_snr
 
 
+@pytest.mark.slow
 def test_toyboxs_u_net_is_as_large_as_its_dit(tmp_path: Path) -> None:
     parts = backbone("wan").tiny()
     parts["vae"].save_pretrained(tmp_path / "vae")

@@ -235,6 +235,7 @@ def test_texts_can_be_put_into_the_scene():
     assert Texts.of(gap).put(gap) == gap
 
 
+@pytest.mark.slow
 def test_toybox_texts_are_those_of_other_phrasings_in_the_same_order():
     samples = open_samples("toybox:0..9", **TOYS, phrasings=2)
     for index in (0, 2):

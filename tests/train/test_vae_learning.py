@@ -44,6 +44,7 @@ def tiny_vae(dim_mult=(1, 2, 4, 4)):
     return start_vae(VAEConfig(base_dim=8, z_dim=4, dim_mult=dim_mult)).double()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("frames", "dim_mult"), [(1, (1, 2, 4, 4)), (5, (1, 2, 4, 4)), (13, (1, 2, 4, 4)), (9, (1, 2, 2))]
 )
