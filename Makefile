@@ -16,7 +16,7 @@ demo: core  ## make a picture with masks that move, and a video of both, in out/
 	$(BIN)/throughmask demo --out out/demo --force
 
 test: lint  ## all checks: format, lint, types, tests, coverage of the lower floors
-	$(BIN)/pytest -n $(JOBS) --dist worksteal --cov --cov-report=
+	$(BIN)/pytest -n $(JOBS) --cov --cov-report=
 	$(BIN)/coverage report
 	@echo "Floors 0 to 2 alone, which must reach 95 %:"
 	$(BIN)/coverage report --include='$(LOWER)' --fail-under=95 --format=total
