@@ -22,6 +22,7 @@ test: lint  ## all checks: format, lint, types, tests, coverage of the lower flo
 	$(BIN)/coverage report --include='$(LOWER)' --fail-under=95 --format=total
 
 fast: lint  ## the same without slow tests and coverage, under two minutes
+# A thread for each worker, or they wait for each other; a worker that is done takes of another's tests.
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist worksteal -m "not slow and not gpu and not weights"
 
 lint: dev  ## format, lint and types

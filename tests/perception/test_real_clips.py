@@ -86,7 +86,7 @@ def test_true_masks_go_through_unchanged(made, assets, clip):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("clip", EVERY)
+@pytest.mark.parametrize("clip", CLIPS)
 def test_a_real_trackers_masks_score_as_the_oracle_says(made, assets, clip):
     """J and F of what comes out at the end, against davis2017-evaluation's numbers of what went in."""
     sample = made(clip, "osvos_pred")
